@@ -1,0 +1,81 @@
+//! Owns the admin listener: metrics and probes over HTTP.
+//! Must never take a record, and never answer from Kafka: a probe must not hang with a broker.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    lifecycle::{Lifecycle, Phase},
+    pipeline::{readiness::Readiness, send::Sender},
+    telemetry::metrics::Metrics,
+};
+
+/// What prometheus-client's text encoder writes.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the endpoints answer from.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The phase of the process.
+    pub lifecycle: Lifecycle,
+    /// Whether calls may be sent here.
+    pub readiness: watch::Receiver<Readiness>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The pipeline, for what it holds now.
+    pub sender: Arc<Sender>,
+}
+
+/// Serves `/metrics`, `/startupz`, `/livez` and `/readyz` until told to stop.
+///
+/// # Errors
+/// Where the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/startupz", get(startupz))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(admin);
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    admin.metrics.outstanding(admin.sender.outstanding());
+    match admin.metrics.render() {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS)], text),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(CONTENT_TYPE, "text/plain; charset=utf-8")],
+            error.to_string(),
+        ),
+    }
+}
+
+async fn startupz(State(admin): State<Admin>) -> impl IntoResponse {
+    match admin.lifecycle.phase() {
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Phase::Serving | Phase::Draining => (StatusCode::OK, "started\n"),
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    let readiness = admin.readiness.borrow().clone();
+    if readiness.ready {
+        (StatusCode::OK, format!("ready: {}\n", readiness.sentence))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", readiness.sentence))
+    }
+}

@@ -1,0 +1,264 @@
+//! Owns the composition: settings in, a running sidecar out; the only place that constructs everything.
+//! Must never decide about a record.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    admin::{self, Admin},
+    config::{Config, Limits, Listen, librdkafka},
+    grpc::{
+        Service,
+        connection::Listener,
+        server::{self, ServerError},
+    },
+    kafka::{
+        context::Context,
+        producer::{ConnectError, Producer},
+        reachability::{Reachability, State},
+        statistics::Statistics,
+        topics::{Topics, TopicsBounds},
+    },
+    lifecycle::{Lifecycle, Phase},
+    pipeline::{
+        held::{Entry, Way},
+        readiness::{self, Readiness},
+        send::{Drained, Sender},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// How long the listeners may take to end once no call is in progress, in milliseconds.
+const LISTENERS_END_MS_MAX: u64 = 2_000;
+
+/// The sidecar could not start, or broke.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as it was set.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// librdkafka refuses the settings.
+    #[error("the Kafka client cannot be made")]
+    Kafka(#[from] ConnectError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started")]
+    Thread(#[source] io::Error),
+    /// The gRPC server broke.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The admin server broke.
+    #[error("the admin server ended")]
+    Admin(#[source] io::Error),
+}
+
+/// A sidecar whose listeners are open and which serves once run.
+pub struct App {
+    lifecycle: Lifecycle,
+    sender: Arc<Sender>,
+    limits: Limits,
+    drain: Duration,
+    listener: Listener,
+    routes: Routes,
+    admin_listener: TcpListener,
+    admin: Admin,
+}
+
+/// The addresses that the sidecar listens on, as clients write them.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The gRPC service.
+    pub grpc: String,
+    /// Metrics and probes.
+    pub admin: String,
+}
+
+impl App {
+    /// Opens the listeners and starts the producer; returns before Kafka has been reached.
+    ///
+    /// # Errors
+    /// Where an address is taken or librdkafka refuses the settings.
+    pub async fn build(config: &Config, bootstrap_servers: Option<String>) -> Result<Self, AppError> {
+        let listener = Listener::open(&config.listen).await.map_err(cannot_listen(&config.listen))?;
+        let admin_address = config.admin_listen;
+        let admin_listener = TcpListener::bind(admin_address)
+            .await
+            .map_err(|source| AppError::Listen { address: admin_address.to_string(), source })?;
+        let lifecycle = Lifecycle::default();
+        let metrics = Metrics::new(config.metrics_topics_max);
+        let (way, statistics) = connect(config, bootstrap_servers)?;
+        let reachability = Arc::clone(&way.reachability);
+        let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
+        let (tell, readiness) = watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false));
+        let service = Service::new(config, Arc::clone(&sender), Arc::clone(&metrics), lifecycle.clone());
+        let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
+        follow(&lifecycle, reachability, tell, &sender, statistics, &metrics);
+        Ok(Self {
+            limits: config.limits.clone(),
+            drain: config.drain,
+            admin: Admin { lifecycle: lifecycle.clone(), readiness, metrics, sender: Arc::clone(&sender) },
+            lifecycle,
+            sender,
+            listener,
+            routes,
+            admin_listener,
+        })
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let admin = self.admin_listener.local_addr();
+        Addresses {
+            grpc: self.listener.address(),
+            admin: admin.map_or_else(|_| "unknown".to_owned(), |address| address.to_string()),
+        }
+    }
+
+    /// Serves until `stop` resolves, then drains; `hurry` ends the drain at once.
+    ///
+    /// # Errors
+    /// Where a listener breaks while serving.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<Drained, AppError> {
+        let ended = CancellationToken::new();
+        let limits = self.limits.clone();
+        let (listener, routes) = (self.listener, self.routes);
+        let grpc_ended = ended.clone().cancelled_owned();
+        let mut grpc =
+            tokio::spawn(async move { server::serve(listener, routes, &limits, grpc_ended).await });
+        let admin_ended = ended.clone().cancelled_owned();
+        let mut admin = tokio::spawn(admin::serve(self.admin_listener, self.admin, admin_ended));
+        self.lifecycle.advance(Phase::Serving);
+        tokio::select! {
+            () = stop => {}
+            broken = &mut grpc => return Err(broke(broken, |error| error.map_err(AppError::Server))),
+            broken = &mut admin => return Err(broke(broken, |error| error.map_err(AppError::Admin))),
+        }
+        self.lifecycle.advance(Phase::Draining);
+        tracing::info!(
+            calls = self.lifecycle.calls(),
+            drain_ms = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX),
+            "draining"
+        );
+        let deadline = Instant::now() + self.drain;
+        let drained = tokio::select! {
+            drained = self.sender.drain(self.lifecycle.calls_ended(), deadline) => drained,
+            () = hurry => self.sender.drain(std::future::ready(()), Instant::now()).await,
+        };
+        ended.cancel();
+        let end = async { (grpc.await, admin.await) };
+        if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
+            tracing::debug!("connections were still open at the end");
+        }
+        Ok(drained)
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("App").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+/// Starts the producer and its metadata thread.
+fn connect(
+    config: &Config,
+    bootstrap_servers: Option<String>,
+) -> Result<(Arc<Way>, watch::Receiver<Statistics>), AppError> {
+    let properties = librdkafka::producer_properties(config);
+    let mut properties: Vec<_> =
+        properties.iter().map(|property| (property.name.clone(), property.expose().to_owned())).collect();
+    properties.extend(bootstrap_servers.map(|servers| ("bootstrap.servers".to_owned(), servers)));
+    let reachability = Arc::new(Reachability::default());
+    let context =
+        Context::new(Arc::clone(&reachability), |entry: Arc<Entry>, delivery| entry.delivered(delivery));
+    let statistics = context.statistics();
+    let producer = Producer::start(&properties, context)?;
+    let bounds = TopicsBounds {
+        refresh: config.topics.refresh,
+        unknown: config.topics.unknown,
+        max: config.topics.max,
+    };
+    let topics =
+        Topics::start(producer.client(), Arc::clone(&reachability), bounds).map_err(AppError::Thread)?;
+    Ok((Arc::new(Way { producer, reachability, topics }), statistics))
+}
+
+/// Starts what follows the state of the cluster for as long as the process runs.
+fn follow(
+    lifecycle: &Lifecycle,
+    reachability: Arc<Reachability>,
+    tell: watch::Sender<Readiness>,
+    sender: &Arc<Sender>,
+    statistics: watch::Receiver<Statistics>,
+    metrics: &Arc<Metrics>,
+) {
+    let sender = Arc::clone(sender);
+    tokio::spawn(async move { sender.follow_connection().await });
+    tokio::spawn(tell_connection(reachability.watch(), Arc::clone(metrics)));
+    tokio::spawn(tell_statistics(statistics, Arc::clone(metrics)));
+    let lifecycle = lifecycle.clone();
+    tokio::spawn(async move { readiness::follow(lifecycle, &reachability, tell).await });
+}
+
+/// Logs each change of the connection and keeps its gauge.
+async fn tell_connection(mut state: watch::Receiver<State>, metrics: Arc<Metrics>) {
+    loop {
+        let now = state.borrow_and_update().clone();
+        metrics.connected(now == State::Connected);
+        match &now {
+            State::Connecting | State::Connected => tracing::info!("{}", now.sentence()),
+            State::Unreachable(_) => tracing::warn!("{}", now.sentence()),
+            State::Refused(_) | State::Fatal(_) => tracing::error!("{}", now.sentence()),
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn tell_statistics(mut statistics: watch::Receiver<Statistics>, metrics: Arc<Metrics>) {
+    while statistics.changed().await.is_ok() {
+        let now = statistics.borrow_and_update().clone();
+        metrics.queue(now.queue_records, now.queue_bytes);
+        for (broker, round_trip_us) in &now.round_trips_us {
+            metrics.round_trip(broker, *round_trip_us);
+        }
+    }
+}
+
+fn cannot_listen(listen: &Listen) -> impl FnOnce(io::Error) -> AppError {
+    let address = match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => unix(path),
+    };
+    |source| AppError::Listen { address, source }
+}
+
+fn unix(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// Says why a listener's task ended while it should have served.
+fn broke<E>(
+    ended: Result<Result<(), E>, tokio::task::JoinError>,
+    error: impl FnOnce(Result<(), E>) -> Result<(), AppError>,
+) -> AppError {
+    let unexpected = || AppError::Admin(io::Error::other("a listener ended while serving"));
+    match ended {
+        Ok(result) => error(result).err().unwrap_or_else(unexpected),
+        Err(_panicked) => unexpected(),
+    }
+}

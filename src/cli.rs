@@ -1,0 +1,106 @@
+//! Owns the commands: the command line in, an exit code out. One file a command.
+//! Must never do the work of a command itself, nor read a setting from anywhere but `config::source`.
+
+pub mod arguments;
+pub mod check_config;
+pub mod dev;
+pub mod send;
+pub mod serve;
+
+use std::{ffi::OsString, io, io::Write as _, process::ExitCode};
+
+use self::arguments::{Invocation, SettingArguments};
+use crate::{
+    config::{
+        Purpose,
+        source::{Environment, Loaded},
+    },
+    telemetry,
+};
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well: 0.
+    Clean,
+    /// A fault: 1.
+    Fault,
+    /// Stopped with records that could not be delivered: 2.
+    Undelivered,
+    /// Wrong usage or settings: 64.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Clean => Self::SUCCESS,
+            Exit::Fault => Self::from(1),
+            Exit::Undelivered => Self::from(2),
+            Exit::Usage => Self::from(64),
+        }
+    }
+}
+
+/// Runs what the command line asks for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    match arguments::parse(arguments) {
+        Ok(Invocation::Serve(arguments)) => serve::run(&arguments),
+        Ok(Invocation::Dev(arguments)) => dev::run(&arguments),
+        Ok(Invocation::CheckConfig(arguments)) => {
+            let environment = Environment::of_process();
+            match check_config::run(&arguments, &environment, &mut io::stdout(), &mut io::stderr()) {
+                0 => Exit::Clean,
+                64 => Exit::Usage,
+                _ => Exit::Fault,
+            }
+        }
+        Ok(Invocation::Send(arguments)) => send::run(arguments),
+        Err(usage) if usage.asked_for => {
+            tell(&usage.text);
+            Exit::Clean
+        }
+        Err(usage) => {
+            complain(&usage.text);
+            Exit::Usage
+        }
+    }
+}
+
+/// Loads the settings, or tells every problem of them.
+fn load(arguments: &SettingArguments, purpose: Purpose) -> Result<Loaded, Exit> {
+    let loaded = check_config::load(arguments, &Environment::of_process(), purpose).map_err(|problems| {
+        complain(&problems.to_string());
+        Exit::Usage
+    })?;
+    telemetry::log_to_stderr(&loaded.config.log).map_err(|error| {
+        complain(&error.to_string());
+        Exit::Usage
+    })?;
+    Ok(loaded)
+}
+
+/// Makes the runtime of a command.
+fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        complain(&format!("the runtime cannot be started: {error}"));
+        Exit::Fault
+    })
+}
+
+/// Writes a text to standard output; a closed one is nobody's loss.
+fn tell(text: &str) {
+    let mut output = io::stdout().lock();
+    drop(writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush()));
+}
+
+/// Writes a text to standard error.
+fn complain(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{}", text.trim_end()));
+}
+
+/// Says an error with its causes on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,119 @@
+//! Owns `dev`: the sidecar on an embedded cluster, with lines to paste and a line for each record that arrives.
+//! Must never be mistaken for the real thing: it says that its records live in memory.
+
+use super::{
+    Exit,
+    arguments::SettingArguments,
+    load, runtime,
+    serve::{failed, run_until_signal},
+    tell, with_causes,
+};
+use crate::{
+    app::App,
+    config::Purpose,
+    kafka::embedded::{Arrival, Embedded},
+};
+
+/// The most characters of a key or value that a line shows.
+const SHOWN_CHARACTERS_MAX: usize = 200;
+
+/// Runs the sidecar on an embedded cluster until SIGTERM or SIGINT.
+#[must_use]
+pub fn run(arguments: &SettingArguments) -> Exit {
+    let loaded = match load(arguments, Purpose::Dev) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    let embedded = match start() {
+        Ok(embedded) => embedded,
+        Err(error) => {
+            tracing::error!("the embedded cluster cannot be started: {}", with_causes(&*error));
+            return Exit::Fault;
+        }
+    };
+    runtime.block_on(async {
+        match App::build(&loaded.config, Some(embedded.bootstrap_servers())).await {
+            Ok(app) => {
+                let addresses = app.addresses();
+                tell(&greeting(&addresses.grpc, &addresses.admin));
+                run_until_signal(app).await
+            }
+            Err(error) => failed(&error),
+        }
+    })
+}
+
+fn start() -> Result<Embedded, Box<dyn std::error::Error>> {
+    let mut embedded = Embedded::start()?;
+    embedded.tell_arrivals(|arrival| tell(&line(&arrival)))?;
+    Ok(embedded)
+}
+
+fn greeting(grpc: &str, admin: &str) -> String {
+    // grpcurl wants three slashes after `unix:`.
+    let target = grpc.strip_prefix("unix:").map_or_else(|| grpc.to_owned(), |path| format!("unix://{path}"));
+    format!(
+        r#"The sidecar runs on an embedded cluster: topics come into being when they are used, records live in memory,
+and the timestamps of receipts are the embedded cluster's own.
+gRPC on {grpc}, metrics and probes on http://{admin}. Try:
+
+  grpcurl -plaintext -d '{{"record":{{"topic":"orders","key_text":"k","json":{{"a":1}}}}}}' {target} caas.producer.v1.ProducerService/Send
+  grpcurl -plaintext -d '{{"record":{{"topic":"orders","value_text":"hello","headers":[{{"name":"tenant-id","value_text":"acme"}}]}}}}' {target} caas.producer.v1.ProducerService/Send
+  grpcurl -plaintext {target} caas.producer.v1.ProducerService/GetInfo
+  curl -s http://{admin}/readyz
+
+Each record that arrives:
+"#
+    )
+}
+
+fn line(arrival: &Arrival) -> String {
+    let Arrival { topic, partition, offset, key, value, headers } = arrival;
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| format!("{name}={}", shown(value.as_deref()))).collect();
+    format!(
+        "{topic}[{partition}]@{offset} key={} value={} {}",
+        shown(key.as_deref()),
+        shown(value.as_deref()),
+        headers.join(" ")
+    )
+}
+
+/// Shows bytes on one line, cut; null is told apart from empty.
+fn shown(bytes: Option<&[u8]>) -> String {
+    let Some(bytes) = bytes else { return "null".to_owned() };
+    let text = String::from_utf8_lossy(bytes);
+    let mut shown: String = text.escape_debug().take(SHOWN_CHARACTERS_MAX).collect();
+    if shown.chars().count() == SHOWN_CHARACTERS_MAX {
+        shown.push_str("...");
+    }
+    format!("\"{shown}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_null_from_empty_and_stays_one_line() {
+        let arrival = Arrival {
+            topic: "orders".into(),
+            partition: 1,
+            offset: 7,
+            key: None,
+            value: Some(b"a\nb".to_vec()),
+            headers: vec![("h".into(), Some(Vec::new())), ("n".into(), None)],
+        };
+        assert_eq!(line(&arrival), r#"orders[1]@7 key=null value="a\nb" h="" n=null"#);
+    }
+
+    #[test]
+    fn the_lines_to_paste_name_the_address_that_is_served() {
+        let text = greeting("unix:/run/sidecar.sock", "127.0.0.1:9464");
+        assert!(text.contains(" unix:///run/sidecar.sock caas.producer.v1.ProducerService/Send"));
+    }
+}

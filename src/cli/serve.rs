@@ -1,0 +1,116 @@
+//! Owns `serve`: the sidecar before a real cluster, from its start to its last log line.
+//! Must never go on with settings that librdkafka refuses.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, arguments::SettingArguments, load, runtime, with_causes};
+use crate::{
+    app::{App, AppError},
+    config::{Purpose, source::Loaded},
+    kafka::producer::ConnectError,
+    pipeline::send::Drained,
+};
+
+/// Runs the sidecar until SIGTERM or SIGINT.
+#[must_use]
+pub fn run(arguments: &SettingArguments) -> Exit {
+    let loaded = match load(arguments, Purpose::Serve) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
+    };
+    raise_file_limit();
+    runtime.block_on(async {
+        let app = match App::build(&loaded.config, None).await {
+            Ok(app) => app,
+            Err(error) => return failed(&error),
+        };
+        say_start(&app, &loaded);
+        run_until_signal(app).await
+    })
+}
+
+/// Runs an app until a signal, drains it and says how that went; a second signal ends the drain at once.
+pub(super) async fn run_until_signal(app: App) -> Exit {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be listened to");
+        return Exit::Fault;
+    };
+    let signals = tokio::sync::Semaphore::new(0);
+    let listen = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            signals.add_permits(1);
+        }
+    };
+    let next = || async {
+        if let Ok(permit) = signals.acquire().await {
+            permit.forget();
+        }
+    };
+    let stopped = tokio::select! {
+        stopped = app.run(next(), next()) => stopped,
+        () = listen => return Exit::Fault,
+    };
+    match stopped {
+        Ok(drained) => say_end(drained),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Raises the bound on open files to what the system lets us have: each connection is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the bound on open files stays at {:?}", limit.current);
+    }
+}
+
+fn say_start(app: &App, loaded: &Loaded) {
+    let addresses = app.addresses();
+    let brokers: Vec<_> = loaded.config.kafka.brokers.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = addresses.grpc,
+        admin = addresses.admin,
+        brokers = brokers.join(","),
+        "serving"
+    );
+    for ((key, origin), (_, shown)) in loaded.origins.iter().zip(&loaded.shown) {
+        tracing::debug!(key, value = shown, %origin, "setting");
+    }
+}
+
+/// Logs the last line of the process.
+fn say_end(drained: Drained) -> Exit {
+    let Drained { delivered, undelivered } = drained;
+    let total = delivered + undelivered;
+    if undelivered == 0 {
+        tracing::info!("stopped: delivered {delivered} of {total} records that were on their way");
+        return Exit::Clean;
+    }
+    tracing::error!(
+        "stopped: delivered {delivered} of {total} records that were on their way; {undelivered} could not be delivered"
+    );
+    Exit::Undelivered
+}
+
+pub(super) fn failed(error: &AppError) -> Exit {
+    tracing::error!("{}", with_causes(error));
+    match error {
+        AppError::Kafka(ConnectError::Property(_) | ConnectError::Configuration(_)) => Exit::Usage,
+        AppError::Kafka(ConnectError::Thread(_)) => Exit::Fault,
+        AppError::Listen { .. } | AppError::Thread(_) | AppError::Server(_) | AppError::Admin(_) => {
+            Exit::Fault
+        }
+    }
+}

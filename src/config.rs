@@ -1,0 +1,273 @@
+//! Owns the settings as the rest of the program sees them: typed, bounded and checked against each other.
+//! Must never hold a value that has not been checked, never print a secret, and never read a file's or the environment's text
+//! itself: that is `config/source.rs`, which only the command line and the composition root may use.
+
+pub mod librdkafka;
+pub mod problem;
+pub mod source;
+pub mod table;
+
+mod assemble;
+mod checks;
+mod choices;
+mod parse;
+mod values;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+
+use crate::{partition::Partitioner, record::Topic};
+
+/// What the settings are for; decides which of them are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A sidecar before a real cluster: brokers and, with SASL, credentials are needed.
+    Serve,
+    /// A sidecar on an embedded cluster: brokers and security are ignored.
+    Dev,
+}
+
+/// Every setting, checked; `Debug` prints no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the settings were read for.
+    pub purpose: Purpose,
+    /// The cluster and how to talk to it.
+    pub kafka: Kafka,
+    /// Where the gRPC service listens.
+    pub listen: Listen,
+    /// Whether `listen` may be reachable from other machines.
+    pub allow_remote: bool,
+    /// Where metrics and probes listen.
+    pub admin_listen: SocketAddr,
+    /// The first part of every transactional id.
+    pub transactional_id_prefix: String,
+    /// The second part of every transactional id; the host name by default.
+    pub instance_id: String,
+    /// How long sending may take.
+    pub send: Send,
+    /// How much may wait in the sidecar.
+    pub queue: Queue,
+    /// What one caller, call, frame or record may ask for.
+    pub limits: Limits,
+    /// What is remembered of topics.
+    pub topics: Topics,
+    /// The most topics that get their own metric label; the others share `_other`.
+    pub metrics_topics_max: usize,
+    /// How long a stop waits for what is under way.
+    pub drain: Duration,
+    /// Whether the service describes itself to tools such as grpcurl.
+    pub reflection: bool,
+    /// The partition function of each topic.
+    pub partitioners: Partitioners,
+    /// What is logged and how.
+    pub log: Log,
+}
+
+/// The cluster and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// Where to find the cluster first; not empty for [`Purpose::Serve`], empty for [`Purpose::Dev`].
+    pub brokers: Vec<Broker>,
+    /// The name under which brokers log and throttle the sidecar.
+    pub client_id: String,
+    /// Encryption and credentials.
+    pub security: Security,
+    /// How long a batch waits for more records.
+    pub linger: Duration,
+    /// The largest batch, in bytes.
+    pub batch_bytes: usize,
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// How long librdkafka keeps a record before it gives up.
+    pub message_timeout: Duration,
+    /// How long a request to a broker may take.
+    pub socket_timeout: Duration,
+    /// The first pause before a lost connection is opened again.
+    pub reconnect_backoff: Duration,
+    /// The longest pause before a lost connection is opened again.
+    pub reconnect_backoff_max: Duration,
+    /// How often librdkafka asks for the cluster's layout again.
+    pub metadata_refresh: Duration,
+    /// How often librdkafka reports its statistics.
+    pub statistics: Duration,
+    /// Further librdkafka properties, none of them reserved; the values may be secret.
+    pub properties: BTreeMap<String, SecretString>,
+}
+
+/// A broker's address; the host is a name or an IP address, without brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// A DNS name, an IPv4 address or an IPv6 address.
+    pub host: String,
+    /// The port, at least 1.
+    pub port: u16,
+}
+
+/// Encryption and credentials towards the brokers; holds what its protocol needs and nothing else.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// Neither encryption nor credentials.
+    Plaintext,
+    /// TLS, with a client certificate where one is set.
+    Ssl(Tls),
+    /// Credentials without encryption.
+    SaslPlaintext(Credentials),
+    /// Credentials over TLS.
+    SaslSsl(Credentials, Tls),
+}
+
+/// How brokers are verified and how the sidecar shows who it is.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The authorities that are trusted, as PEM; the system's where unset.
+    pub ca_file: Option<PathBuf>,
+    /// The sidecar's own certificate.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate chain, as PEM.
+    pub certificate_file: PathBuf,
+    /// The private key, as PEM.
+    pub key_file: PathBuf,
+    /// The password of the private key, where it has one.
+    pub key_password: Option<SecretString>,
+}
+
+/// A user with its password.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// How the password is proved.
+    pub mechanism: SaslMechanism,
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// How a password is proved to the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// A challenge over SHA-512 (RFC 5802, RFC 7677).
+    ScramSha512,
+    /// A challenge over SHA-256.
+    ScramSha256,
+    /// The password itself.
+    Plain,
+}
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// Where the gRPC service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// An IP address and port; loopback unless remote callers are allowed.
+    Tcp(SocketAddr),
+    /// The absolute path of a socket file.
+    Unix(PathBuf),
+}
+
+/// How long sending may take.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// For calls without a deadline of their own; at most `timeout_max`.
+    pub timeout: Duration,
+    /// The longest that a caller may ask for.
+    pub timeout_max: Duration,
+    /// How long before the caller's deadline the answer leaves.
+    pub deadline_margin: Duration,
+    /// How long a record waits in the sidecar for a broker connection.
+    pub brokers_wait: Duration,
+}
+
+/// How much may wait in the sidecar.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Records accepted and not yet answered.
+    pub records_max: usize,
+    /// Their bytes.
+    pub bytes_max: usize,
+}
+
+/// What one caller, call, frame or record may ask for.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest record: key, value and headers.
+    pub record_bytes_max: usize,
+    /// The most headers of a record.
+    pub record_headers_max: usize,
+    /// The most records of a frame.
+    pub frame_records_max: usize,
+    /// The largest frame; at least `record_bytes_max`.
+    pub frame_bytes_max: usize,
+    /// The most records of one stream in flight.
+    pub window_records: usize,
+    /// The most calls in progress at once, all connections together.
+    pub callers_max: usize,
+    /// The most calls in progress on one connection.
+    pub streams_per_connection_max: usize,
+    /// The most connections.
+    pub connections_max: usize,
+    /// The largest header list of a call.
+    pub header_list_bytes_max: usize,
+}
+
+/// What is remembered of topics.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// How old a known partition count may grow before it is asked for again.
+    pub refresh: Duration,
+    /// How long an unknown or forbidden topic is remembered as such.
+    pub unknown: Duration,
+    /// The most known topics kept.
+    pub max: usize,
+}
+
+/// The partition function of each topic.
+#[derive(Debug, Clone)]
+pub struct Partitioners {
+    /// For every topic that is not named.
+    pub default: Partitioner,
+    /// For the topics named.
+    pub topics: HashMap<Topic, Partitioner>,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Directives as `tracing-subscriber`'s `EnvFilter` reads them; not checked here.
+    pub filter: String,
+    /// The format; where unset, text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Text for people.
+    Text,
+}

@@ -1,0 +1,229 @@
+//! Owns the step from checked values to the typed tree.
+//! Must never refuse a value: what can be wrong was told by the parser and by the checks.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+
+use super::{
+    ClientCertificate, Compression, Config, Credentials, Kafka, Limits, Listen, Log, LogFormat, Partitioners,
+    Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, checks,
+    choices::SecurityProtocol,
+    problem::{Origin, Problem},
+    values::{Value, Values},
+};
+use crate::partition::Partitioner;
+
+/// The key of the private key's password, which has no setting of its own: only its file has.
+pub(super) const KEY_PASSWORD: &str = "kafka.key_password";
+
+/// Takes values out and counts what is missing.
+struct Reader<'a> {
+    values: &'a Values,
+    missing: Vec<Problem>,
+}
+
+/// Checks the values against each other and makes the tree of them.
+///
+/// The tree must be thrown away where the parser has told of a problem: a stand-in is then in the place of each wrong value.
+///
+/// # Errors
+/// Returns every problem between settings, and none but those.
+pub(super) fn assemble(values: &Values, purpose: Purpose) -> Result<Config, Vec<Problem>> {
+    let problems = checks::check(values, purpose);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut reader = Reader { values, missing: Vec::new() };
+    let config = config(&mut reader, purpose);
+    if reader.missing.is_empty() { Ok(config) } else { Err(reader.missing) }
+}
+
+fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
+    Config {
+        purpose,
+        kafka: kafka(reader, purpose),
+        listen: reader.listen("listen"),
+        allow_remote: reader.boolean("allow_remote"),
+        admin_listen: reader.socket("admin_listen"),
+        transactional_id_prefix: reader.text("transactional_id_prefix"),
+        instance_id: reader.text("instance_id"),
+        send: Send {
+            timeout: reader.duration("send_timeout_ms"),
+            timeout_max: reader.duration("send_timeout_ms_max"),
+            deadline_margin: reader.duration("deadline_margin_ms"),
+            brokers_wait: reader.duration("brokers_wait_ms"),
+        },
+        queue: Queue {
+            records_max: reader.size("queue_records_max"),
+            bytes_max: reader.size("queue_bytes_max"),
+        },
+        limits: Limits {
+            record_bytes_max: reader.size("record_bytes_max"),
+            record_headers_max: reader.size("record_headers_max"),
+            frame_records_max: reader.size("frame_records_max"),
+            frame_bytes_max: reader.size("frame_bytes_max"),
+            window_records: reader.size("window_records"),
+            callers_max: reader.size("callers_max"),
+            streams_per_connection_max: reader.size("streams_per_connection_max"),
+            connections_max: reader.size("connections_max"),
+            header_list_bytes_max: reader.size("header_list_bytes_max"),
+        },
+        topics: Topics {
+            refresh: reader.duration("topic_refresh_ms"),
+            unknown: reader.duration("topic_unknown_ms"),
+            max: reader.size("topics_max"),
+        },
+        metrics_topics_max: reader.size("metrics_topics_max"),
+        drain: reader.duration("drain_ms"),
+        reflection: reader.boolean("reflection"),
+        partitioners: Partitioners {
+            default: reader.choice("partitioner.default", Partitioner::parse, Partitioner::default()),
+            topics: match reader.values.get("partitioner.topics") {
+                Some(Value::Partitioners(topics)) => topics.clone(),
+                _ => HashMap::new(),
+            },
+        },
+        log: Log {
+            filter: reader.text("log.filter"),
+            format: reader.values.text("log.format").and_then(LogFormat::parse),
+        },
+    }
+}
+
+fn kafka(reader: &mut Reader<'_>, purpose: Purpose) -> Kafka {
+    let (brokers, security) = match purpose {
+        Purpose::Serve => (
+            match reader.values.get("kafka.brokers") {
+                Some(Value::Brokers(brokers)) => brokers.clone(),
+                _ => Vec::new(),
+            },
+            security(reader),
+        ),
+        Purpose::Dev => (Vec::new(), Security::Plaintext),
+    };
+    Kafka {
+        brokers,
+        client_id: reader.text("kafka.client_id"),
+        security,
+        linger: reader.duration("kafka.linger_ms"),
+        batch_bytes: reader.size("kafka.batch_bytes"),
+        compression: reader.choice("kafka.compression", Compression::parse, Compression::None),
+        message_timeout: reader.duration("kafka.message_timeout_ms"),
+        socket_timeout: reader.duration("kafka.socket_timeout_ms"),
+        reconnect_backoff: reader.duration("kafka.reconnect_backoff_ms"),
+        reconnect_backoff_max: reader.duration("kafka.reconnect_backoff_ms_max"),
+        metadata_refresh: reader.duration("kafka.metadata_refresh_ms"),
+        statistics: reader.duration("kafka.statistics_ms"),
+        properties: match reader.values.get("kafka.properties") {
+            Some(Value::Properties(properties)) => properties.clone(),
+            _ => BTreeMap::new(),
+        },
+    }
+}
+
+fn security(reader: &mut Reader<'_>) -> Security {
+    let key = "kafka.security_protocol";
+    match reader.choice(key, SecurityProtocol::parse, SecurityProtocol::SaslSsl) {
+        SecurityProtocol::Plaintext => Security::Plaintext,
+        SecurityProtocol::Ssl => Security::Ssl(tls(reader)),
+        SecurityProtocol::SaslPlaintext => Security::SaslPlaintext(credentials(reader)),
+        SecurityProtocol::SaslSsl => Security::SaslSsl(credentials(reader), tls(reader)),
+    }
+}
+
+fn credentials(reader: &mut Reader<'_>) -> Credentials {
+    let mechanism = reader.choice("kafka.sasl_mechanism", SaslMechanism::parse, SaslMechanism::ScramSha512);
+    Credentials { mechanism, user: reader.text("kafka.user"), password: reader.secret("kafka.password") }
+}
+
+fn tls(reader: &Reader<'_>) -> Tls {
+    let values = reader.values;
+    let certificate = values.path("kafka.certificate_file");
+    let client = certificate.zip(values.path("kafka.key_file"));
+    Tls {
+        ca_file: values.path("kafka.ca_file").cloned(),
+        client: client.map(|(certificate_file, key_file)| ClientCertificate {
+            certificate_file: certificate_file.clone(),
+            key_file: key_file.clone(),
+            key_password: values.secret(KEY_PASSWORD).cloned(),
+        }),
+    }
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    /// Takes a value, or a stand-in where there is none: it was said wrongly, which has been told, or the table and this
+    /// file disagree about it, which is told here.
+    fn take<T>(&mut self, key: &str, value: Option<T>, stand_in: T) -> T {
+        value.unwrap_or_else(|| {
+            if !self.values.is_broken(key) {
+                self.missing.push(Problem::new(
+                    key,
+                    Origin::Nowhere,
+                    "has no value of the kind that the program reads",
+                    "report this as a bug",
+                ));
+            }
+            stand_in
+        })
+    }
+
+    fn text(&mut self, key: &str) -> String {
+        let text = self.values.text(key).map(str::to_owned);
+        self.take(key, text, String::new())
+    }
+
+    fn choice<T>(&mut self, key: &str, parse: fn(&str) -> Option<T>, stand_in: T) -> T {
+        let choice = self.values.text(key).and_then(parse);
+        self.take(key, choice, stand_in)
+    }
+
+    fn number(&mut self, key: &str) -> u64 {
+        let number = self.values.number(key);
+        self.take(key, number, 0)
+    }
+
+    fn duration(&mut self, key: &str) -> Duration {
+        Duration::from_millis(self.number(key))
+    }
+
+    fn size(&mut self, key: &str) -> usize {
+        usize::try_from(self.number(key)).unwrap_or(usize::MAX)
+    }
+
+    fn secret(&mut self, key: &str) -> SecretString {
+        let secret = self.values.secret(key).cloned();
+        self.take(key, secret, SecretString::default())
+    }
+
+    fn boolean(&mut self, key: &str) -> bool {
+        let boolean = match self.values.get(key) {
+            Some(Value::Boolean(boolean)) => Some(*boolean),
+            _ => None,
+        };
+        self.take(key, boolean, false)
+    }
+
+    fn listen(&mut self, key: &str) -> Listen {
+        let listen = match self.values.get(key) {
+            Some(Value::Listen(listen)) => Some(listen.clone()),
+            _ => None,
+        };
+        self.take(key, listen, Listen::Unix(PathBuf::new()))
+    }
+
+    fn socket(&mut self, key: &str) -> SocketAddr {
+        let socket = match self.values.get(key) {
+            Some(Value::Socket(socket)) => Some(*socket),
+            _ => None,
+        };
+        self.take(key, socket, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}

@@ -1,0 +1,256 @@
+//! Owns the settings of the sidecar itself: where it listens, what it takes, how long it waits.
+//! Must never hold a setting that only librdkafka reads: those are in `kafka.rs`.
+
+use super::{Default, Kind, Setting};
+use crate::config::LogFormat;
+use crate::partition::Partitioner;
+
+const HOUR_MS: u64 = 3_600_000;
+
+pub(super) fn settings() -> Vec<Setting> {
+    let mut settings = service();
+    settings.extend(sending());
+    settings.extend(limits());
+    settings.extend(connections());
+    settings.extend(topics());
+    settings.extend(operations());
+    settings
+}
+
+fn service() -> Vec<Setting> {
+    vec![
+        Setting::of(
+            "listen",
+            Kind::Listen,
+            "127.0.0.1:50051",
+            "Where the gRPC service listens. Anything but loopback or a socket file needs `allow_remote`.",
+        ),
+        Setting::of(
+            "allow_remote",
+            Kind::Boolean,
+            "false",
+            "Whether `listen` may be reachable from other machines. The service asks nobody who they are.",
+        ),
+        Setting::of(
+            "admin_listen",
+            Kind::Socket,
+            "127.0.0.1:9464",
+            "Where metrics and probes listen. A pod's probes need 0.0.0.0.",
+        ),
+        Setting::of(
+            "transactional_id_prefix",
+            Kind::Text(100),
+            "caas-gateway",
+            "The first part of every transactional id, which is PREFIX.INSTANCE.LANE.",
+        ),
+        Setting::new(
+            "instance_id",
+            Kind::Text(255),
+            Default::HostName,
+            "The second part of every transactional id. A stable one is taken over at once after a restart; two sidecars with the same one fence each other.",
+        ),
+        Setting::unset(
+            "spool.dir",
+            Kind::Path,
+            "Reserved for the spool, which is not built yet: any value is refused.",
+        ),
+    ]
+}
+
+fn sending() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "send_timeout_ms",
+            30_000,
+            (1, HOUR_MS),
+            "ms",
+            "How long a call without a deadline, or a frame without a time-out, may take. At most `send_timeout_ms_max`.",
+        ),
+        Setting::number(
+            "send_timeout_ms_max",
+            300_000,
+            (1, HOUR_MS),
+            "ms",
+            "The longest that a caller may ask for.",
+        ),
+        Setting::number(
+            "deadline_margin_ms",
+            20,
+            (0, 1000),
+            "ms",
+            "How long before the caller's deadline the answer leaves, so that its details arrive.",
+        ),
+        Setting::number(
+            "brokers_wait_ms",
+            5000,
+            (0, HOUR_MS),
+            "ms",
+            "How long a record waits in the sidecar for a broker connection before it is answered BROKERS_UNAVAILABLE.",
+        ),
+        Setting::number(
+            "queue_records_max",
+            100_000,
+            (1, 10_000_000),
+            "records",
+            "The most records accepted and not yet answered; beyond it, QUEUE_FULL.",
+        ),
+        Setting::number(
+            "queue_bytes_max",
+            67_108_864,
+            (1_048_576, 8_589_934_592),
+            "bytes",
+            "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL.",
+        ),
+    ]
+}
+
+fn limits() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "record_bytes_max",
+            1_000_000,
+            (1024, 16_777_216),
+            "bytes",
+            "The largest record: key, value, header names and header values. Beyond it, RECORD_TOO_LARGE.",
+        ),
+        Setting::number("record_headers_max", 100, (0, 10_000), "headers", "The most headers of a record."),
+        Setting::number(
+            "frame_records_max",
+            1000,
+            (1, 1000),
+            "records",
+            "The most records of a frame of SendBatch. At most `window_records`.",
+        ),
+        Setting::number(
+            "frame_bytes_max",
+            4_194_304,
+            (1024, 67_108_864),
+            "bytes",
+            "The largest message of a caller: a frame of SendBatch, or a call. At least `record_bytes_max`, at most `queue_bytes_max`.",
+        ),
+        Setting::number(
+            "window_records",
+            10_000,
+            (1, 1_000_000),
+            "records",
+            "The most records of one stream in flight; beyond it the stream is read no further.",
+        ),
+    ]
+}
+
+fn connections() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "callers_max",
+            16_384,
+            (1024, 1_000_000),
+            "calls",
+            "The most calls in progress at once, all connections together.",
+        ),
+        Setting::number(
+            "streams_per_connection_max",
+            8192,
+            (1, 100_000),
+            "calls",
+            "The most calls in progress at once on one connection.",
+        ),
+        Setting::number(
+            "connections_max",
+            1024,
+            (1, 100_000),
+            "connections",
+            "The most connections of callers at once.",
+        ),
+        Setting::number(
+            "header_list_bytes_max",
+            16_384,
+            (1024, 1_048_576),
+            "bytes",
+            "The largest metadata of a call.",
+        ),
+    ]
+}
+
+fn topics() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "topic_refresh_ms",
+            60_000,
+            (1000, HOUR_MS),
+            "ms",
+            "How old a topic's known partition count may grow before it is asked for again.",
+        ),
+        Setting::number(
+            "topic_unknown_ms",
+            1000,
+            (0, 60_000),
+            "ms",
+            "How long an unknown or forbidden topic is remembered as such.",
+        ),
+        Setting::number("topics_max", 10_000, (1, 1_000_000), "topics", "The most known topics kept."),
+        Setting::number(
+            "metrics_topics_max",
+            200,
+            (0, 10_000),
+            "topics",
+            "The most topics that get their own metric label; the others share `_other`.",
+        ),
+        Setting::of(
+            "partitioner.default",
+            Kind::Choice(PARTITIONERS),
+            "tenant-md5",
+            "The partition function of every topic that `partitioner.topics` does not name. All writers of a topic must use the same one.",
+        ),
+        Setting::unset(
+            "partitioner.topics",
+            Kind::Partitioners,
+            "The partition functions of single topics. In the file a YAML map may be used.",
+        ),
+    ]
+}
+
+/// The names of `Partitioner::ALL`, which a choice needs as a constant.
+const PARTITIONERS: &[&str] =
+    &[Partitioner::TenantMd5.name(), Partitioner::JavaMurmur2.name(), Partitioner::LibrdkafkaCrc32.name()];
+
+fn operations() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "drain_ms",
+            25_000,
+            (0, HOUR_MS),
+            "ms",
+            "How long a stop waits for what is under way. Keep it below the pod's grace period.",
+        ),
+        Setting::of(
+            "reflection",
+            Kind::Boolean,
+            "true",
+            "Whether the service describes itself to tools such as grpcurl.",
+        ),
+        Setting::of(
+            "log.filter",
+            Kind::Text(1024),
+            "info",
+            "Which log lines are written: a level, or directives such as `info,producer_sidecar=debug`.",
+        )
+        .environment("SIDECAR_LOG"),
+        Setting::unset(
+            "log.format",
+            Kind::Choice(LogFormat::NAMES),
+            "How log lines look; where unset, text on a terminal, else json.",
+        )
+        .environment("LOG_FORMAT"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partitioners_are_those_that_exist() {
+        let names: Vec<_> = Partitioner::ALL.iter().map(|partitioner| partitioner.name()).collect();
+        assert_eq!(names, PARTITIONERS);
+    }
+}

@@ -1,0 +1,185 @@
+//! Owns the gRPC service: decode, call the pipeline, encode.
+//! Must never know librdkafka, hold a record longer than its decoding takes, or decide about one.
+
+pub mod client;
+pub mod connection;
+pub mod deadline;
+pub mod decode;
+pub mod health;
+pub mod json;
+pub mod proto;
+pub mod refusal;
+pub mod server;
+pub mod stamp;
+pub mod status;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use self::{
+    deadline::{Arrival, Deadlines},
+    decode::RecordLimits,
+    proto::{
+        GetInfoRequest, GetInfoResponse, ProcessAndForwardRequest, ProcessAndForwardResponse,
+        SendBatchRequest, SendBatchResponse, SendRequest, SendResponse,
+        producer_service_server::ProducerService,
+    },
+};
+use crate::{
+    config::Config,
+    failure::{Failure, Reason},
+    lifecycle::{Call, Lifecycle},
+    pipeline::send::Sender,
+    record::Receipt,
+    telemetry::{metrics::Metrics, trace_context::TraceContext},
+};
+
+/// The service of `proto/producer.proto`.
+#[derive(Debug)]
+pub struct Service {
+    sender: Arc<Sender>,
+    metrics: Arc<Metrics>,
+    lifecycle: Lifecycle,
+    callers: Arc<Semaphore>,
+    callers_max: usize,
+    limits: RecordLimits,
+    deadlines: Deadlines,
+    info: GetInfoResponse,
+}
+
+/// What a call holds while it is in progress.
+type Admission = (Call, OwnedSemaphorePermit);
+
+impl Service {
+    /// Makes the service over the pipeline.
+    #[must_use]
+    pub fn new(config: &Config, sender: Arc<Sender>, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+        Self {
+            sender,
+            metrics,
+            lifecycle,
+            callers: Arc::new(Semaphore::new(config.limits.callers_max)),
+            callers_max: config.limits.callers_max,
+            limits: RecordLimits {
+                record_bytes_max: config.limits.record_bytes_max,
+                record_headers_max: config.limits.record_headers_max,
+            },
+            deadlines: Deadlines::new(&config.send),
+            info: info(config),
+        }
+    }
+
+    fn admit(&self) -> Result<Admission, Failure> {
+        let draining = || Failure::new(Reason::Draining, "the sidecar is stopping and takes no more calls");
+        let call = self.lifecycle.begin_call().ok_or_else(draining)?;
+        let permit = Arc::clone(&self.callers).try_acquire_owned().map_err(|_full| {
+            let sentence = format!("{} calls are in progress already", self.callers_max);
+            Failure::new(Reason::QueueFull, sentence)
+        })?;
+        Ok((call, permit))
+    }
+
+    async fn send_one(&self, request: Request<SendRequest>) -> Result<Receipt, Failure> {
+        let arrived = Arrival::of(request.extensions());
+        let _admission = self.admit()?;
+        let (metadata, _, message) = request.into_parts();
+        let mut record = decode::send_request(message, &self.limits, now_ms())?;
+        stamp::stamp(&mut record, &trace_context(&metadata));
+        let deadline = self.deadlines.of_call(&metadata, arrived);
+        let topic = record.topic.clone();
+        let outcome = self.sender.send(record, deadline).await;
+        self.sender.observe(&topic, arrived.elapsed());
+        outcome.map_err(|failure| failure.within("record"))
+    }
+
+    /// Counts a failure that is answered, logs it, and makes its status.
+    fn refuse(&self, failure: &Failure) -> Status {
+        self.metrics.failure(failure.reason());
+        tracing::debug!(reason = failure.reason().name(), "{}", failure.message());
+        status::status(failure)
+    }
+}
+
+#[tonic::async_trait]
+impl ProducerService for Service {
+    type SendBatchStream = tokio_stream::Empty<Result<SendBatchResponse, Status>>;
+
+    async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
+        match self.send_one(request).await {
+            Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode_receipt(receipt)) })),
+            Err(failure) => Err(self.refuse(&failure)),
+        }
+    }
+
+    async fn send_batch(
+        &self,
+        _request: Request<tonic::Streaming<SendBatchRequest>>,
+    ) -> Result<Response<Self::SendBatchStream>, Status> {
+        Err(status::unimplemented("SendBatch"))
+    }
+
+    async fn process_and_forward(
+        &self,
+        _request: Request<ProcessAndForwardRequest>,
+    ) -> Result<Response<ProcessAndForwardResponse>, Status> {
+        Err(status::unimplemented("ProcessAndForward"))
+    }
+
+    async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+        Ok(Response::new(self.info.clone()))
+    }
+}
+
+fn encode_receipt(receipt: Receipt) -> proto::Receipt {
+    let (seconds, milliseconds) =
+        (receipt.timestamp_ms.div_euclid(1_000), receipt.timestamp_ms.rem_euclid(1_000));
+    proto::Receipt {
+        topic: receipt.topic.to_string(),
+        partition: Some(receipt.partition),
+        offset: receipt.offset,
+        timestamp: Some(prost_types::Timestamp {
+            seconds,
+            nanos: i32::try_from(milliseconds * 1_000_000).unwrap_or(0),
+        }),
+        durability: proto::Durability::Replicated.into(),
+        duplicate: false,
+    }
+}
+
+fn info(config: &Config) -> GetInfoResponse {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let duration = |value: Duration| prost_types::Duration::try_from(value).ok();
+    GetInfoResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        record_bytes_max: number(config.limits.record_bytes_max),
+        // SendBatch is not built yet: nothing of it is promised.
+        frame_bytes_max: 0,
+        frame_records_max: 0,
+        window_records: 0,
+        default_durability: proto::Durability::Replicated.into(),
+        spool: false,
+        default_timeout: duration(config.send.timeout),
+        timeout_max: duration(config.send.timeout_max),
+        message_ids_max: 0,
+        message_id_window: None,
+    }
+}
+
+/// Returns the call's own W3C trace context, or a new one.
+fn trace_context(metadata: &MetadataMap) -> TraceContext {
+    let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
+    let states = metadata.get_all("tracestate").iter().filter_map(|value| value.to_str().ok());
+    TraceContext::from_headers(text("traceparent"), states)
+        .unwrap_or_else(|| TraceContext::start(rand::random(), rand::random(), false))
+}
+
+/// Returns the wall clock's time; a clock before the epoch reads as the first millisecond after it.
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).max(1)
+}

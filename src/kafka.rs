@@ -1,0 +1,18 @@
+//! Owns the connection to Kafka: everything that knows librdkafka lives below here and nowhere else.
+//! Must never know gRPC, and must never block the async runtime: blocking calls run on threads of their own.
+//!
+//! The facts of librdkafka that this layer relies on:
+//! * A delivery report comes for every record that was taken over, once; its status says surely not written, written, or maybe.
+//! * A panic in a callback would kill the polling thread, and with it every answer: callbacks are wrapped (`context`).
+//! * Dropping a producer purges its queue; whoever stops drains first (`producer`).
+//! * An unknown topic or a wrong password reaches the sender only as a time-out: `topics` asks for metadata before
+//!   anything is handed over, `reachability` listens to the client's error callback.
+
+pub mod classify;
+pub mod context;
+pub mod embedded;
+pub mod ffi;
+pub mod producer;
+pub mod reachability;
+pub mod statistics;
+pub mod topics;

@@ -1,0 +1,160 @@
+//! Owns the only list of Kafka's error codes: what each means for a record, as a [`Failure`].
+//! Must stay the one place with a wildcard over codes; what is not listed is named in the failure, never swallowed.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Kafka has some 250 codes and gains more; those that are not listed are named in the failure"
+)]
+
+use rdkafka::{error::RDKafkaErrorCode as Code, types::RDKafkaRespErr};
+
+use super::ffi::{self, MessageStatus};
+use crate::{
+    failure::{Failure, Reason},
+    record::Topic,
+};
+
+/// Turns the code of a failed delivery, and what is known of its persistence, into a failure.
+#[must_use]
+pub fn delivery(code: Code, status: MessageStatus, topic: &Topic, partition: i32) -> Failure {
+    let reason = match status {
+        MessageStatus::NotPersisted => not_written(code),
+        MessageStatus::PossiblyPersisted | MessageStatus::Persisted => Reason::DeliveryUnknown,
+    };
+    let name = name(code);
+    Failure::new(reason, sentence(reason, topic, name))
+        .topic(topic)
+        .partition(partition)
+        .kafka_error(name)
+        .attempts(1)
+}
+
+/// Turns the error of a topic's metadata into a failure; `None` where the topic is there or will soon be.
+#[must_use]
+pub fn topic_metadata(code: RDKafkaRespErr, topic: &Topic) -> Option<Failure> {
+    let code = Code::from(code);
+    let reason = match code {
+        Code::NoError | Code::LeaderNotAvailable => return None,
+        Code::InvalidTopic => Reason::TopicNotFound,
+        _ => not_written(code),
+    };
+    let name = name(code);
+    Some(Failure::new(reason, sentence(reason, topic, name)).topic(topic).kafka_error(name))
+}
+
+/// Returns whether librdkafka refused a record, or a whole batch with it, for its size.
+#[must_use]
+pub fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
+}
+
+/// What a client-wide error says about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientError {
+    /// Our credentials or certificates were refused, or we refuse the broker's certificate.
+    Refused,
+    /// The producer cannot go on.
+    Fatal,
+    /// A connection failed or was lost; librdkafka tries again by itself.
+    Connection,
+    /// None of the known brokers is connected.
+    AllBrokersDown,
+}
+
+/// Says what a client-wide error means.
+#[must_use]
+pub fn client_error(code: Code) -> ClientError {
+    match code {
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL => ClientError::Refused,
+        Code::Fatal | Code::ClusterAuthorizationFailed => ClientError::Fatal,
+        Code::AllBrokersDown => ClientError::AllBrokersDown,
+        _ => ClientError::Connection,
+    }
+}
+
+/// Returns Kafka's name of the code.
+#[must_use]
+pub fn name(code: Code) -> &'static str {
+    ffi::error_name(code)
+}
+
+/// Gives the reason of a record that is surely not in the log.
+fn not_written(code: Code) -> Reason {
+    match code {
+        code if is_too_large(code) => Reason::RecordTooLarge,
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicId => Reason::TopicNotFound,
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
+        Code::InvalidTimestamp
+        | Code::InvalidRecord
+        | Code::InvalidMessage
+        | Code::PolicyViolation
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedCompressionType => Reason::RecordRejected,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
+            Reason::KafkaAuthenticationFailed
+        }
+        Code::QueueFull => Reason::QueueFull,
+        // Connection errors, time-outs, too few replicas, elections, a purge at shutdown, a fatal producer: the record is
+        // not written and the same record may be sent again.
+        _ => Reason::BrokersUnavailable,
+    }
+}
+
+fn sentence(reason: Reason, topic: &Topic, name: &str) -> String {
+    match reason {
+        Reason::RecordTooLarge => {
+            format!("the record is larger than topic {topic} allows (max.message.bytes)")
+        }
+        Reason::TopicNotFound => format!("Kafka knows no topic {topic}"),
+        Reason::NotAuthorized => format!("Kafka does not let the sidecar write to topic {topic}"),
+        Reason::RecordRejected => format!("the broker rejects the record for topic {topic}: {name}"),
+        Reason::KafkaAuthenticationFailed => "Kafka refuses the sidecar's credentials".to_owned(),
+        Reason::QueueFull => "the producer's queue is full".to_owned(),
+        Reason::DeliveryUnknown => {
+            format!("the record was sent to topic {topic} and may be written: {name}")
+        }
+        _ => format!("the record was not written to topic {topic}: {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Persisted;
+
+    #[test]
+    fn a_code_is_definite_only_where_librdkafka_says_not_persisted() {
+        let topic = Topic::parse("orders").unwrap();
+        let cases = [
+            (Code::MessageSizeTooLarge, Reason::RecordTooLarge),
+            (Code::UnknownTopicOrPartition, Reason::TopicNotFound),
+            (Code::TopicAuthorizationFailed, Reason::NotAuthorized),
+            (Code::InvalidTimestamp, Reason::RecordRejected),
+            (Code::InvalidRecord, Reason::RecordRejected),
+            (Code::NotEnoughReplicas, Reason::BrokersUnavailable),
+            (Code::MessageTimedOut, Reason::BrokersUnavailable),
+            (Code::PurgeQueue, Reason::BrokersUnavailable),
+        ];
+        for (code, reason) in cases {
+            let definite = delivery(code, MessageStatus::NotPersisted, &topic, 3);
+            assert_eq!((definite.reason(), definite.persisted()), (reason, Persisted::No), "{code}");
+            let doubtful = delivery(code, MessageStatus::PossiblyPersisted, &topic, 3);
+            assert_eq!(doubtful.reason(), Reason::DeliveryUnknown);
+            assert_eq!(doubtful.persisted(), Persisted::Maybe);
+        }
+    }
+
+    #[test]
+    fn failures_carry_kafkas_own_name() {
+        let topic = Topic::parse("orders").unwrap();
+        let failure = delivery(Code::NotEnoughReplicas, MessageStatus::NotPersisted, &topic, 0);
+        assert!(failure.metadata().contains(&("kafkaError", "NOT_ENOUGH_REPLICAS".to_owned())));
+    }
+}

@@ -1,0 +1,176 @@
+//! Owns the callbacks of librdkafka: delivery reports, errors, statistics and log lines.
+//! Must never panic into librdkafka and never block: a stuck or dead polling thread leaves every caller waiting.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use rdkafka::{
+    ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, DeliveryResult},
+    producer::ProducerContext,
+};
+use tokio::sync::watch;
+
+use super::{
+    classify, ffi,
+    reachability::Reachability,
+    statistics::{self, Statistics},
+};
+use crate::{failure::Failure, record::Topic};
+
+/// Where a delivered record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The offset; unset where the broker recognised a repeated batch (`DUPLICATE_SEQUENCE_NUMBER`) and did not say it.
+    pub offset: Option<i64>,
+    /// Milliseconds since the epoch; the broker's where the topic keeps the time of appending.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Why a record was not delivered, before it is known whose record it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undelivered {
+    code: RDKafkaErrorCode,
+    status: ffi::MessageStatus,
+}
+
+/// What became of a record that was handed to librdkafka.
+pub type Delivery = Result<Delivered, Undelivered>;
+
+type OnDelivery<T> = Box<dyn Fn(Arc<T>, Delivery) + Send + Sync>;
+
+/// The callbacks of one producer; `T` is what travels with each record and comes back with its report.
+pub struct Context<T> {
+    on_delivery: OnDelivery<T>,
+    reachability: Arc<Reachability>,
+    statistics: watch::Sender<Statistics>,
+}
+
+// === impl Undelivered ===
+
+impl Undelivered {
+    /// Makes the report of a record that librdkafka did not even take over.
+    #[must_use]
+    pub fn not_taken(code: RDKafkaErrorCode) -> Self {
+        Self { code, status: ffi::MessageStatus::NotPersisted }
+    }
+
+    /// Returns whether the record, or another of its batch, was too large and nothing of the batch was written.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.status == ffi::MessageStatus::NotPersisted && classify::is_too_large(self.code)
+    }
+
+    /// Says it as a failure of that record.
+    #[must_use]
+    pub fn failure(&self, topic: &Topic, partition: i32) -> Failure {
+        classify::delivery(self.code, self.status, topic, partition)
+    }
+}
+
+// === impl Context ===
+
+impl<T> Context<T> {
+    /// Makes the callbacks; `on_delivery` runs on the polling thread and must be quick.
+    pub fn new(
+        reachability: Arc<Reachability>,
+        on_delivery: impl Fn(Arc<T>, Delivery) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            on_delivery: Box::new(on_delivery),
+            reachability,
+            statistics: watch::Sender::new(Statistics::default()),
+        }
+    }
+
+    /// Returns a receiver of the statistics.
+    pub fn statistics(&self) -> watch::Receiver<Statistics> {
+        self.statistics.subscribe()
+    }
+}
+
+impl<T: Send + Sync> ClientContext for Context<T> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        guarded("log", || match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{line}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{line}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{line}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{line}"),
+        });
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        guarded("statistics", || {
+            if let Some(read) = statistics::read(json) {
+                self.reachability.brokers_connected(read.brokers_connected);
+                self.statistics.send_replace(read);
+            }
+        });
+    }
+
+    // rust-rdkafka calls this twice for each error of a producer; noting the same state twice changes nothing.
+    fn error(&self, error: KafkaError, sentence: &str) {
+        guarded("error", || {
+            if let Some(code) = error.rdkafka_error_code() {
+                tracing::debug!(code = classify::name(code), "{sentence}");
+                self.reachability.client_error(code, sentence);
+            }
+        });
+    }
+}
+
+impl<T: Send + Sync> ProducerContext for Context<T> {
+    type DeliveryOpaque = Arc<T>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Arc<T>) {
+        guarded("delivery", || {
+            let delivery = match result {
+                Ok(message) => Ok(delivered(message)),
+                Err((error, message)) => Err(Undelivered {
+                    code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+                    status: ffi::message_status(message),
+                }),
+            };
+            (self.on_delivery)(opaque, delivery);
+        });
+    }
+}
+
+fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
+    Delivered {
+        offset: Some(message.offset()).filter(|offset| *offset >= 0),
+        timestamp_ms: message.timestamp().to_millis().filter(|timestamp| *timestamp > 0),
+    }
+}
+
+/// Runs a callback's body; a panic is logged and ends there.
+fn guarded(callback: &'static str, body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        tracing::error!(callback, "a callback panicked; the producer goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_callback_ends_there() {
+        let context: Context<()> = Context::new(Arc::default(), |_, _| panic!("planted"));
+        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        context.error(error, "gone");
+        guarded("test", || {
+            (context.on_delivery)(Arc::new(()), Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull)));
+        });
+    }
+}

@@ -1,0 +1,207 @@
+//! Owns one librdkafka producer: handing a record over, the thread that polls for reports, and its end.
+//! Must never choose a partition, wait for a report or decide about a retry; those who call it do.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
+};
+
+use super::context::{Context, Undelivered};
+use crate::record::Record;
+
+/// How long one turn of the polling thread lasts at most; also how long an end waits for it.
+const POLL_MS: u64 = 100;
+
+/// A producer could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// librdkafka refuses a property. Its own message would print the value, so only the name is kept.
+    #[error("librdkafka refuses the property {0}")]
+    Property(String),
+    /// The properties contradict each other, or something they name cannot be read.
+    #[error("librdkafka refuses the configuration: {0}")]
+    Configuration(String),
+    /// A thread could not be started.
+    #[error("the polling thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The rdkafka client of a producer whose records carry a `T`.
+pub type Client<T> = BaseProducer<Context<T>>;
+
+/// A running producer; `T` travels with each record and comes back with its report.
+pub struct Producer<T: Send + Sync + 'static> {
+    client: Arc<Client<T>>,
+    stop: Arc<AtomicBool>,
+    polling: Option<JoinHandle<()>>,
+}
+
+impl<T: Send + Sync + 'static> Producer<T> {
+    /// Starts a producer; returns before any broker has been reached.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses the properties; no value is in the error.
+    pub fn start(properties: &[(String, String)], context: Context<T>) -> Result<Self, ConnectError> {
+        let config = client_config(properties);
+        let client = Client::<T>::from_config_and_context(&config, context)
+            .map_err(|error| without_value(&error, properties))?;
+        let client = Arc::new(client);
+        let stop = Arc::new(AtomicBool::new(false));
+        let polled = Arc::clone(&client);
+        let stopped = Arc::clone(&stop);
+        let polling = thread::Builder::new()
+            .name("kafka-poll".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::Acquire) {
+                    polled.poll(Duration::from_millis(POLL_MS));
+                }
+            })
+            .map_err(ConnectError::Thread)?;
+        Ok(Self { client, stop, polling: Some(polling) })
+    }
+
+    /// Returns the client, for metadata.
+    #[must_use]
+    pub fn client(&self) -> Arc<Client<T>> {
+        Arc::clone(&self.client)
+    }
+
+    /// Hands the record to librdkafka for that partition; never blocks. A report follows, once, for every record taken over.
+    ///
+    /// # Errors
+    /// Gives the companion back where librdkafka does not take the record over; it is then surely not written.
+    pub fn hand_over(
+        &self,
+        record: &Record,
+        partition: i32,
+        companion: Arc<T>,
+    ) -> Result<(), (Undelivered, Arc<T>)> {
+        let mut outgoing =
+            BaseRecord::<'_, [u8], [u8], Arc<T>>::with_opaque_to(record.topic.as_str(), companion)
+                .partition(partition)
+                .timestamp(record.timestamp_ms);
+        if let Some(key) = &record.key {
+            outgoing = outgoing.key(key);
+        }
+        if let Some(value) = &record.value {
+            outgoing = outgoing.payload(value);
+        }
+        if !record.headers.is_empty() {
+            outgoing = outgoing.headers(native_headers(record));
+        }
+        self.client.send(outgoing).map_err(|(error, refused)| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            (Undelivered::not_taken(code), refused.delivery_opaque)
+        })
+    }
+
+    /// Gives up every record still in librdkafka; reports follow that say of each whether it may be written.
+    pub fn give_up(&self) {
+        self.client.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Producer<T> {
+    /// Ends the polling thread and the client; blocks for up to a second, so drop it where blocking is allowed.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(polling) = self.polling.take()
+            && polling.join().is_err()
+        {
+            tracing::error!("the polling thread had panicked");
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for Producer<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+/// Checks properties against librdkafka without connecting.
+///
+/// # Errors
+/// The first property that librdkafka refuses, or what contradicts.
+pub fn check(properties: &[(String, String)]) -> Result<(), ConnectError> {
+    client_config(properties)
+        .create_native_config()
+        .map(drop)
+        .map_err(|error| without_value(&error, properties))
+}
+
+fn client_config(properties: &[(String, String)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    config
+}
+
+/// Keeps what helps of rdkafka's error: its texts quote values, and a value may be a secret.
+fn without_value(error: &KafkaError, properties: &[(String, String)]) -> ConnectError {
+    if let KafkaError::ClientConfig(_, _, name, _) = error {
+        return ConnectError::Property(name.clone());
+    }
+    if let KafkaError::ClientCreation(text) = error {
+        let secrets =
+            properties.iter().filter(|(name, value)| name.contains("password") && !value.is_empty());
+        let text = secrets.fold(text.clone(), |text, (_, value)| text.replace(value, "(redacted)"));
+        return ConnectError::Configuration(text);
+    }
+    let code = error.rdkafka_error_code().map_or("unknown", super::classify::name);
+    ConnectError::Configuration(code.to_owned())
+}
+
+fn native_headers(record: &Record) -> OwnedHeaders {
+    let empty = OwnedHeaders::new_with_capacity(record.headers.len());
+    record.headers.iter().fold(empty, |headers, header| {
+        headers.insert(Header { key: &header.name, value: header.value.as_deref() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn librdkafkas_own_configuration_errors_hold_no_value() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let canary = "canary-3f9a";
+        for properties in [
+            vec![pair("ssl.key.password", canary), pair("linger.ms", canary)],
+            vec![pair("no.such.property", canary)],
+            vec![pair("sasl.mechanism", canary), pair("security.protocol", "sasl_ssl")],
+            vec![
+                pair("security.protocol", "ssl"),
+                pair("ssl.ca.location", "/nowhere"),
+                pair("ssl.key.password", canary),
+            ],
+        ] {
+            let refused = match check(&properties) {
+                Ok(()) => {
+                    Producer::<()>::start(&properties, Context::new(Arc::default(), |_, _| ())).map(drop)
+                }
+                Err(error) => Err(error),
+            };
+            let error = refused.expect_err("librdkafka takes none of these");
+            if properties.iter().any(|(name, value)| name.contains("password") && value == canary) {
+                assert!(!format!("{error} {error:?}").contains(canary), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Owns the answer to one question: is the cluster there, and if not, why.
+//! Fed by librdkafka's callbacks and by the metadata thread; read through a watch. Must never guess: a cluster counts as
+//! connected only after a broker let us in.
+
+use tokio::sync::watch;
+
+use super::classify::{self, ClientError};
+use rdkafka::error::RDKafkaErrorCode;
+
+/// Whether the cluster can take records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// No broker has let us in yet, and none has refused.
+    Connecting,
+    /// At least one broker has let us in and the connection stands.
+    Connected,
+    /// No broker can be reached; the sentence says what was seen last.
+    Unreachable(String),
+    /// The brokers refuse our credentials, or TLS failed; the sentence says how.
+    Refused(String),
+    /// The producer met an error after which it cannot go on.
+    Fatal(String),
+}
+
+/// The state of the cluster with its history of having been connected once.
+#[derive(Debug)]
+pub struct Reachability {
+    state: watch::Sender<State>,
+    last_error: parking_lot::Mutex<Option<String>>,
+}
+
+impl Default for Reachability {
+    fn default() -> Self {
+        Self { state: watch::Sender::new(State::Connecting), last_error: parking_lot::Mutex::new(None) }
+    }
+}
+
+impl Reachability {
+    /// Returns a receiver of the state.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Returns whether a broker has let us in and the connection stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.state.borrow() == State::Connected
+    }
+
+    /// Notes that a broker answered.
+    pub fn broker_answered(&self) {
+        self.become_state(State::Connected);
+    }
+
+    /// Notes how many connections stand, as the statistics say.
+    pub fn brokers_connected(&self, count: usize) {
+        if count > 0 {
+            self.become_state(State::Connected);
+        } else if self.is_connected() {
+            let reason = self.last_error.lock().clone();
+            let reason = reason.unwrap_or_else(|| "all connections were lost".to_owned());
+            self.become_state(State::Unreachable(reason));
+        }
+    }
+
+    /// Notes a client-wide error with librdkafka's sentence for it.
+    pub fn client_error(&self, code: RDKafkaErrorCode, sentence: &str) {
+        match classify::client_error(code) {
+            ClientError::Fatal => self.become_state(State::Fatal(sentence.to_owned())),
+            ClientError::Refused => self.unless_connected(State::Refused(sentence.to_owned())),
+            ClientError::AllBrokersDown => {
+                // It counts brokers, and says less than the errors of their connections before it.
+                let seen = self.last_error.lock().clone();
+                self.unreachable(seen.unwrap_or_else(|| sentence.to_owned()));
+            }
+            ClientError::Connection => {
+                *self.last_error.lock() = Some(sentence.to_owned());
+                self.unreachable(sentence.to_owned());
+            }
+        }
+    }
+
+    /// Notes that a connection could not be had, where none stands.
+    fn unreachable(&self, reason: String) {
+        // A refusal stays in force until a broker lets us in: the next lost connection does not make it better.
+        let refused = matches!(*self.state.borrow(), State::Refused(_));
+        if !refused {
+            self.unless_connected(State::Unreachable(reason));
+        }
+    }
+
+    fn unless_connected(&self, next: State) {
+        if !self.is_connected() {
+            self.become_state(next);
+        }
+    }
+
+    /// Moves on to the state; a fatal error is never left. A new sentence for the same state replaces the old one quietly:
+    /// an outage of three brokers is one event, however many connections fail in it.
+    fn become_state(&self, next: State) {
+        self.state.send_if_modified(|state| {
+            if matches!(state, State::Fatal(_)) {
+                return false;
+            }
+            let changed = std::mem::discriminant(state) != std::mem::discriminant(&next);
+            *state = next;
+            changed
+        });
+    }
+}
+
+impl State {
+    /// Says the state in plain words, for operators.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Connecting => "no broker has been reached yet".to_owned(),
+            Self::Connected => "connected to Kafka".to_owned(),
+            Self::Unreachable(reason) => format!("no broker can be reached: {reason}"),
+            Self::Refused(reason) => {
+                format!("Kafka refuses the sidecar's credentials, or TLS failed: {reason}")
+            }
+            Self::Fatal(reason) => format!("the producer met a fatal error and cannot go on: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::error::RDKafkaErrorCode as Code;
+
+    #[test]
+    fn a_refusal_lasts_until_a_broker_lets_us_in() {
+        let reachability = Reachability::default();
+        reachability.client_error(Code::Authentication, "bad password");
+        reachability.client_error(Code::BrokerTransportFailure, "disconnected");
+        assert_eq!(*reachability.watch().borrow(), State::Refused("bad password".into()));
+        reachability.broker_answered();
+        assert!(reachability.is_connected());
+    }
+
+    #[test]
+    fn one_lost_connection_is_no_outage() {
+        let reachability = Reachability::default();
+        reachability.brokers_connected(2);
+        reachability.client_error(Code::BrokerTransportFailure, "broker 1 went away");
+        assert!(reachability.is_connected());
+        reachability.brokers_connected(0);
+        assert_eq!(*reachability.watch().borrow(), State::Unreachable("broker 1 went away".into()));
+    }
+
+    #[test]
+    fn an_outage_is_told_once_with_the_reason_of_its_connections() {
+        let reachability = Reachability::default();
+        let mut watch = reachability.watch();
+        reachability.client_error(Code::BrokerTransportFailure, "connection refused");
+        reachability.client_error(Code::AllBrokersDown, "1/1 brokers are down");
+        assert_eq!(*watch.borrow_and_update(), State::Unreachable("connection refused".into()));
+        reachability.client_error(Code::Resolve, "no such host");
+        assert!(!watch.has_changed().unwrap());
+        assert_eq!(*watch.borrow(), State::Unreachable("no such host".into()));
+    }
+
+    #[test]
+    fn a_fatal_error_is_never_left() {
+        let reachability = Reachability::default();
+        reachability.client_error(Code::Fatal, "fenced");
+        reachability.broker_answered();
+        assert_eq!(*reachability.watch().borrow(), State::Fatal("fenced".into()));
+    }
+}

@@ -1,0 +1,17 @@
+//! The Kafka producer sidecar: runs beside an application, takes records over gRPC and produces them to Kafka.
+//!
+//! Reading order: [`record`] and [`failure`] are the words; [`partition`] decides where; [`config`] says with which numbers;
+//! [`kafka`] owns librdkafka; [`pipeline`] owns the way of a record; [`grpc`] and [`admin`] are the doors; [`app`] puts it all together.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod grpc;
+pub mod kafka;
+pub mod lifecycle;
+pub mod partition;
+pub mod pipeline;
+pub mod record;
+pub mod telemetry;

@@ -1,0 +1,12 @@
+//! Owns the verbs of the sidecar and the types they share: a record goes in, its truth comes out.
+//! Must never know gRPC; must never block; a caller that goes away leaves nothing half-done.
+
+pub mod budget;
+pub mod held;
+pub mod readiness;
+pub mod send;
+
+use crate::{failure::Failure, record::Receipt};
+
+/// What became of a record.
+pub type Outcome = Result<Receipt, Failure>;

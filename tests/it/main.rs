@@ -1,0 +1,59 @@
+//! The integration tests: one binary, a module for each capability, one real Kafka cluster shared by all.
+//!
+//! Tests that break the cluster run one after another, behind all others; each ends by healing what it broke.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, loudly"
+)]
+
+mod client;
+mod delivery;
+mod failures;
+mod faults;
+mod partitions;
+mod stopping;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use testkit::Cluster;
+
+/// A test: its name and its body, which panics where it fails.
+type Test = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let together = [delivery::TESTS, failures::TESTS, partitions::TESTS];
+    let alone = [stopping::TESTS, faults::TESTS];
+    let together = libtest_mimic::run(&arguments, trials(&together));
+    client::end_shared_sidecar();
+    let one_by_one = Arguments { test_threads: Some(1), ..arguments };
+    let alone = libtest_mimic::run(&one_by_one, trials(&alone));
+    Cluster::shutdown_shared();
+    if together.has_failed() || alone.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn trials(modules: &[&'static [Test]]) -> Vec<Trial> {
+    let tests = modules.iter().flat_map(|tests| tests.iter());
+    tests
+        .map(|(name, body)| {
+            Trial::test(*name, || {
+                body();
+                Ok(())
+            })
+        })
+        .collect()
+}
+
+/// Names the tests of a module after their functions.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        /// The tests of this module.
+        pub const TESTS: &[$crate::Test] = &[$((concat!(module_path!(), "::", stringify!($name)), $name)),+];
+    };
+}

@@ -1,0 +1,42 @@
+//! Makes the keys and certificates of one cluster: its authority, its server, and an authority that signed nothing.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+/// PEM texts for one cluster.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority that clients must trust.
+    pub ca: String,
+    /// An authority that has nothing to do with the server's certificate.
+    pub other_ca: String,
+    /// The server's PKCS#8 key followed by its certificate, as Kafka's PEM key store wants it.
+    pub server: String,
+}
+
+/// Makes an authority, a server certificate for `localhost` and 127.0.0.1 signed by it, and an unrelated authority.
+///
+/// # Panics
+///
+/// When the random source or the certificate writer fails.
+pub fn generate() -> Certificates {
+    let ca = authority("producer-sidecar test authority");
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut parameters = CertificateParams::new(names).expect("the names are valid");
+    parameters.distinguished_name.push(DnType::CommonName, "localhost");
+    let key = KeyPair::generate().expect("a key can be made");
+    let certificate = parameters.signed_by(&key, &ca).expect("the authority can sign");
+    Certificates {
+        ca: ca.pem(),
+        other_ca: authority("unrelated test authority").pem(),
+        server: format!("{}{}", key.serialize_pem(), certificate.pem()),
+    }
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().expect("a key can be made");
+    CertifiedIssuer::self_signed(parameters, key).expect("an authority can sign itself")
+}

@@ -1,0 +1,96 @@
+//! Makes, changes and removes topics. Any node takes these and passes them to the controller.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::{Request, check};
+
+const CREATE_TOPICS: i16 = 19;
+const DELETE_TOPICS: i16 = 20;
+const CREATE_PARTITIONS: i16 = 37;
+const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+const TIMEOUT_MS: i32 = 10_000;
+const TOPIC_ALREADY_EXISTS: i16 = 36;
+const UNKNOWN_TOPIC: i16 = 3;
+const RESOURCE_TOPIC: i8 = 2;
+const SET: i8 = 0;
+
+/// Makes a topic; one of that name may be there already, as after an answer that was lost.
+pub(crate) fn create(
+    node: SocketAddr,
+    name: &str,
+    partitions: i32,
+    replicas: i16,
+    configs: &[(&str, &str)],
+) -> io::Result<()> {
+    let mut request = Request::new(CREATE_TOPICS, 2);
+    request.array(1).string(Some(name)).i32(partitions);
+    request.i16(replicas).array(0).array(configs.len());
+    for (config, value) in configs {
+        request.string(Some(config)).string(Some(value));
+    }
+    request.i32(TIMEOUT_MS).bool(false);
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    answer.array(|topic| {
+        topic.string()?;
+        let code = topic.i16()?;
+        let message = topic.string()?;
+        match code {
+            TOPIC_ALREADY_EXISTS => Ok(()),
+            code => check("CreateTopics", code, message.as_deref()),
+        }
+    })?;
+    Ok(())
+}
+
+/// Removes a topic; it may be gone already.
+pub(crate) fn delete(node: SocketAddr, name: &str) -> io::Result<()> {
+    let mut request = Request::new(DELETE_TOPICS, 1);
+    request.array(1).string(Some(name)).i32(TIMEOUT_MS);
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    answer.array(|topic| {
+        topic.string()?;
+        match topic.i16()? {
+            UNKNOWN_TOPIC => Ok(()),
+            code => check("DeleteTopics", code, None),
+        }
+    })?;
+    Ok(())
+}
+
+/// Raises a topic's number of partitions to `total`.
+pub(crate) fn add_partitions(node: SocketAddr, name: &str, total: i32) -> io::Result<()> {
+    let mut request = Request::new(CREATE_PARTITIONS, 0);
+    request.array(1).string(Some(name)).i32(total).i32(-1);
+    request.i32(TIMEOUT_MS).bool(false);
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    answer.array(|topic| {
+        topic.string()?;
+        let code = topic.i16()?;
+        let message = topic.string()?;
+        check("CreatePartitions", code, message.as_deref())
+    })?;
+    Ok(())
+}
+
+/// Sets configurations of a topic and leaves its others.
+pub(crate) fn alter_configs(node: SocketAddr, name: &str, configs: &[(&str, &str)]) -> io::Result<()> {
+    let mut request = Request::new(INCREMENTAL_ALTER_CONFIGS, 0);
+    request.array(1).i8(RESOURCE_TOPIC).string(Some(name));
+    request.array(configs.len());
+    for (config, value) in configs {
+        request.string(Some(config)).i8(SET).string(Some(value));
+    }
+    request.bool(false);
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    answer.array(|resource| {
+        let code = resource.i16()?;
+        let message = resource.string()?;
+        check("IncrementalAlterConfigs", code, message.as_deref())
+    })?;
+    Ok(())
+}
