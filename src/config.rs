@@ -224,6 +224,16 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// The most records of one stream in flight.
     pub window_records: usize,
+    /// The most bytes of one stream in flight.
+    pub window_bytes: usize,
+    /// The most bytes of frames of one stream that are read and wait for its window.
+    pub stream_buffer_bytes: usize,
+    /// How long a stream may leave an answer unread.
+    pub responses_not_read: Duration,
+    /// What a caller may send on one stream before it is read.
+    pub stream_window_bytes: usize,
+    /// What a caller may send on one connection before it is read.
+    pub connection_window_bytes: usize,
     /// The most calls in progress at once, all connections together.
     pub callers_max: usize,
     /// The most calls in progress on one connection.

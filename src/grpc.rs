@@ -5,6 +5,7 @@ pub mod client;
 pub mod connection;
 pub mod deadline;
 pub mod decode;
+pub mod encode;
 pub mod health;
 pub mod json;
 pub mod proto;
@@ -12,6 +13,7 @@ pub mod refusal;
 pub mod server;
 pub mod stamp;
 pub mod status;
+pub mod stream;
 
 use std::{
     sync::Arc,
@@ -19,16 +21,16 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use self::{
     deadline::{Arrival, Deadlines},
     decode::RecordLimits,
     proto::{
         GetInfoRequest, GetInfoResponse, ProcessAndForwardRequest, ProcessAndForwardResponse,
-        SendBatchRequest, SendBatchResponse, SendRequest, SendResponse,
-        producer_service_server::ProducerService,
+        SendBatchRequest, SendRequest, SendResponse, producer_service_server::ProducerService,
     },
+    stream::{Answers, Streams},
 };
 use crate::{
     config::Config,
@@ -50,16 +52,19 @@ pub struct Service {
     limits: RecordLimits,
     deadlines: Deadlines,
     info: GetInfoResponse,
+    streams: Arc<Streams>,
 }
 
 /// What a call holds while it is in progress.
-type Admission = (Call, OwnedSemaphorePermit);
+pub(crate) type Admission = (Call, OwnedSemaphorePermit);
 
 impl Service {
     /// Makes the service over the pipeline.
     #[must_use]
     pub fn new(config: &Config, sender: Arc<Sender>, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+        let streams = Streams::new(config, Arc::clone(&sender), Arc::clone(&metrics), lifecycle.clone());
         Self {
+            streams: Arc::new(streams),
             sender,
             metrics,
             lifecycle,
@@ -107,20 +112,23 @@ impl Service {
 
 #[tonic::async_trait]
 impl ProducerService for Service {
-    type SendBatchStream = tokio_stream::Empty<Result<SendBatchResponse, Status>>;
+    type SendBatchStream = Answers;
 
     async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
         match self.send_one(request).await {
-            Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode_receipt(receipt)) })),
+            Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode::receipt(receipt)) })),
             Err(failure) => Err(self.refuse(&failure)),
         }
     }
 
     async fn send_batch(
         &self,
-        _request: Request<tonic::Streaming<SendBatchRequest>>,
-    ) -> Result<Response<Self::SendBatchStream>, Status> {
-        Err(status::unimplemented("SendBatch"))
+        request: Request<Streaming<SendBatchRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let arrived = Arrival::of(request.extensions());
+        let admission = self.admit().map_err(|failure| self.refuse(&failure))?;
+        let ends = self.deadlines.of_stream(request.metadata(), arrived);
+        Ok(Response::new(self.streams.serve(request.into_inner(), admission, ends)))
     }
 
     async fn process_and_forward(
@@ -135,32 +143,15 @@ impl ProducerService for Service {
     }
 }
 
-fn encode_receipt(receipt: Receipt) -> proto::Receipt {
-    let (seconds, milliseconds) =
-        (receipt.timestamp_ms.div_euclid(1_000), receipt.timestamp_ms.rem_euclid(1_000));
-    proto::Receipt {
-        topic: receipt.topic.to_string(),
-        partition: Some(receipt.partition),
-        offset: receipt.offset,
-        timestamp: Some(prost_types::Timestamp {
-            seconds,
-            nanos: i32::try_from(milliseconds * 1_000_000).unwrap_or(0),
-        }),
-        durability: proto::Durability::Replicated.into(),
-        duplicate: false,
-    }
-}
-
 fn info(config: &Config) -> GetInfoResponse {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let duration = |value: Duration| prost_types::Duration::try_from(value).ok();
     GetInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         record_bytes_max: number(config.limits.record_bytes_max),
-        // SendBatch is not built yet: nothing of it is promised.
-        frame_bytes_max: 0,
-        frame_records_max: 0,
-        window_records: 0,
+        frame_bytes_max: number(config.limits.frame_bytes_max),
+        frame_records_max: number(config.limits.frame_records_max),
+        window_records: number(config.limits.window_records),
         default_durability: proto::Durability::Replicated.into(),
         spool: false,
         default_timeout: duration(config.send.timeout),
@@ -179,7 +170,7 @@ fn trace_context(metadata: &MetadataMap) -> TraceContext {
 }
 
 /// Returns the wall clock's time; a clock before the epoch reads as the first millisecond after it.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).max(1)
 }

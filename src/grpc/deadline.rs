@@ -48,6 +48,20 @@ impl Deadlines {
         arrived + self.budget(asked)
     }
 
+    /// Returns when a stream that began then ends by its own deadline, where it has one.
+    #[must_use]
+    pub fn of_stream(&self, metadata: &MetadataMap, began: Instant) -> Option<Instant> {
+        let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse)?;
+        // A stream may last as long as it likes: `send_timeout_ms_max` bounds its frames.
+        Some(began + asked.saturating_sub(self.margin).max(asked / 2))
+    }
+
+    /// Returns when a frame that arrived then must be answered.
+    #[must_use]
+    pub fn of_frame(&self, timeout: Option<Duration>, arrived: Instant) -> Instant {
+        arrived + timeout.unwrap_or(self.default).min(self.max)
+    }
+
     /// Returns how long a call may take that asked for so long.
     fn budget(&self, asked: Option<Duration>) -> Duration {
         match asked {

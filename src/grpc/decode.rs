@@ -1,7 +1,7 @@
 //! Owns the way from protobuf to [`Record`]: every rule of the contract on fields, all violations of a call found at once.
 //! Must never read a clock, and never echo a key, a payload or a header's value.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -83,6 +83,42 @@ pub fn send_request(
         }
         (None, _) | (_, None) => Err(violations.into_failure()),
     }
+}
+
+/// Reads the records of a frame: each is a record or its own failure. What is wrong with the frame fails each of its records.
+pub fn frame(
+    request: proto::SendBatchRequest,
+    limits: &RecordLimits,
+    records_max: usize,
+    now_ms: i64,
+) -> Vec<Result<Record, Failure>> {
+    let mut of_frame = Violations::default();
+    let durability = durability(request.durability, &mut of_frame);
+    if request
+        .timeout
+        .is_some_and(|timeout| Duration::try_from(timeout).map_or(true, |timeout| timeout.is_zero()))
+    {
+        of_frame.add("timeout", "must be more than zero and a valid duration");
+    }
+    if request.records.len() > records_max {
+        of_frame.add("records", format_args!("must be at most {records_max}"));
+    }
+    let refused = match durability {
+        Some(durability) if of_frame.is_empty() => spool_is_not_asked(durability).err(),
+        Some(_) | None => Some(of_frame.into_failure()),
+    };
+    let records = request.records.into_iter().enumerate();
+    let decoded = records.map(|(index, input)| match &refused {
+        Some(failure) => Err(failure.clone()),
+        None => {
+            let (place, mut violations) = (Place::Records(index), Violations::default());
+            match record(input, place, limits, now_ms, &mut violations) {
+                Some(decoded) => decoded.fit(place, limits),
+                None => Err(violations.into_failure()),
+            }
+        }
+    });
+    decoded.collect()
 }
 
 /// Reads one record; `None` where it added a violation. `now_ms` is the timestamp of a record that has none.

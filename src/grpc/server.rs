@@ -79,6 +79,8 @@ pub async fn serve(
     let connections = listener.connections(limits.connections_max);
     Server::builder()
         .max_concurrent_streams(Some(number(limits.streams_per_connection_max)))
+        .initial_stream_window_size(Some(number(limits.stream_window_bytes)))
+        .initial_connection_window_size(Some(number(limits.connection_window_bytes)))
         .http2_max_header_list_size(Some(number(limits.header_list_bytes_max)))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_PENDING_MAX))
         .add_routes(routes)

@@ -13,7 +13,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 pub use self::{documentation::errors_markdown, transport::refused_by_transport};
-use super::proto::ErrorReason;
+use super::proto::{self, ErrorReason, RecordError};
 use crate::failure::{Failure, Reason, Remedy, Violation};
 
 /// The domain of every `ErrorInfo`.
@@ -54,6 +54,25 @@ pub fn status(failure: &Failure) -> Status {
             Some((_, shorter)) if status.details().len() > DETAILS_BYTES_MAX => violations = shorter,
             Some(_) | None => return status,
         }
+    }
+}
+
+/// Writes a failure as data, for a record of a frame.
+#[must_use]
+pub fn record_error(failure: &Failure) -> RecordError {
+    let (code, reason) = code_and_reason(failure.reason());
+    let persisted = match failure.persisted() {
+        crate::failure::Persisted::No => proto::Persisted::No,
+        crate::failure::Persisted::Maybe => proto::Persisted::Maybe,
+    };
+    let metadata = failure.metadata().into_iter();
+    RecordError {
+        code: code.into(),
+        reason: reason.into(),
+        message: cut(failure.message()),
+        persisted: persisted.into(),
+        retry_after: retry_delay(failure).and_then(|delay| delay.try_into().ok()),
+        metadata: metadata.map(|(name, value)| (name.to_owned(), cut(&value))).collect(),
     }
 }
 

@@ -92,19 +92,23 @@ impl Sender {
     /// # Errors
     /// A failure that says whether the record may be in Kafka.
     pub async fn send(&self, record: Record, deadline: Instant) -> Outcome {
+        self.accept(record, deadline).await?.outcome(deadline).await
+    }
+
+    /// Accepts a record behind all that were accepted before it for its partition.
+    ///
+    /// # Errors
+    /// What refused it; it is then surely not written.
+    pub async fn accept(&self, record: Record, deadline: Instant) -> Result<Pending, Failure> {
         let topic = record.topic.clone();
         let submitted = async {
             let share = self.budget.take(record.bytes())?;
             self.submit(record, share, deadline).await
         };
-        match submitted.await {
-            Ok(pending) => pending.outcome(deadline).await,
-            Err(failure) => {
-                self.metrics_of(&topic).error(failure.reason());
-                Err(failure)
-            }
-        }
-        .map_err(|failure| failure.topic(&topic))
+        submitted.await.map_err(|failure| {
+            self.metrics_of(&topic).error(failure.reason());
+            failure.topic(&topic)
+        })
     }
 
     /// Chooses the partition and takes the record in, in the order of calls for each partition.
@@ -302,6 +306,16 @@ impl Pending {
     /// # Errors
     /// The record's failure.
     pub async fn outcome(mut self, deadline: Instant) -> Outcome {
+        let outcome = self.outcome_by(deadline).await;
+        outcome.map_err(|failure| failure.topic(self.entry.topic()))
+    }
+
+    async fn outcome_by(&mut self, deadline: Instant) -> Outcome {
+        // Most of a batch is known once its first record is: no timer for those.
+        if let Ok(outcome) = self.outcome.try_recv() {
+            self.answered = true;
+            return outcome;
+        }
         loop {
             let by = self.brokers_by.map_or(deadline, |by| by.min(deadline));
             tokio::select! {

@@ -16,6 +16,8 @@ mod failures;
 mod faults;
 mod partitions;
 mod stopping;
+mod stream_faults;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -27,8 +29,8 @@ type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let together = [delivery::TESTS, failures::TESTS, partitions::TESTS];
-    let alone = [stopping::TESTS, faults::TESTS];
+    let together = [delivery::TESTS, failures::TESTS, partitions::TESTS, streams::TESTS];
+    let alone = [stopping::TESTS, faults::TESTS, stream_faults::TESTS];
     let together = libtest_mimic::run(&arguments, trials(&together));
     client::end_shared_sidecar();
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };

@@ -133,7 +133,28 @@ fn limits() -> Vec<Setting> {
             10_000,
             (1, 1_000_000),
             "records",
-            "The most records of one stream in flight; beyond it the stream is read no further.",
+            "The most records of one stream in flight; beyond it the stream is read into its buffer only.",
+        ),
+        Setting::number(
+            "window_bytes",
+            16_777_216,
+            (1_048_576, 1_073_741_824),
+            "bytes",
+            "The most bytes of one stream in flight. At least `frame_bytes_max`.",
+        ),
+        Setting::number(
+            "stream_buffer_bytes",
+            1_048_576,
+            (65_536, 1_073_741_824),
+            "bytes",
+            "The most bytes of frames of one stream that are read and wait for its window; a small frame counts as 256.",
+        ),
+        Setting::number(
+            "responses_not_read_ms",
+            30_000,
+            (100, HOUR_MS),
+            "milliseconds",
+            "How long a stream may leave an answer unread before it is ended with RESPONSES_NOT_READ.",
         ),
     ]
 }
@@ -160,6 +181,20 @@ fn connections() -> Vec<Setting> {
             (1, 100_000),
             "connections",
             "The most connections of callers at once.",
+        ),
+        Setting::number(
+            "stream_window_bytes",
+            65_536,
+            (65_536, 16_777_216),
+            "bytes",
+            "What a caller may send on one stream before it is read (HTTP/2's window). A larger one lets more tiny frames lie unread, for which HTTP/2 closes connections.",
+        ),
+        Setting::number(
+            "connection_window_bytes",
+            536_870_912,
+            (1_048_576, 2_147_483_647),
+            "bytes",
+            "What a caller may send on one connection before it is read. Half of it is what HTTP/2 allows for tiny frames that lie unread.",
         ),
         Setting::number(
             "header_list_bytes_max",

@@ -1,0 +1,351 @@
+//! SendBatch, side by side: the sidecar, librdkafka in this process, and kafkajs in its own, in turns within one run.
+//!
+//! All move the same records to the same cluster. The sidecar and librdkafka have as many records in flight, the same linger
+//! and the same compression; kafkajs has the source document's settings and as many batches at once as the streams hold
+//! frames. Medians of the rounds are printed; the ratios are what is to be compared. `PAIRS=100x4,10x1` narrows the run.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark that cannot run has nothing to say, and counts are small"
+)]
+
+use std::{
+    collections::HashMap,
+    io::{BufRead as _, BufReader, Lines, Write as _},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use producer_sidecar::{
+    config::{
+        Purpose, librdkafka,
+        source::{self, Environment, Inputs},
+    },
+    grpc::proto::{
+        Header, ProducerRecord, SendBatchRequest, header,
+        producer_record::{Payload, RecordKey},
+        producer_service_client::ProducerServiceClient,
+        record_result,
+    },
+};
+use rdkafka::{
+    ClientConfig, ClientContext,
+    message::{DeliveryResult, OwnedHeaders},
+    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+};
+use testkit::{Cluster, ClusterOptions, Sidecar};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+const FRAMES: [usize; 4] = [1, 10, 100, 1000];
+const STREAMS: [usize; 3] = [1, 4, 64];
+const ROUNDS: usize = 5;
+const ROUND_MS: u64 = 2_000;
+const PARTITIONS: i32 = 6;
+/// The most records in flight on all streams together, and the most frames on one.
+const IN_FLIGHT_MAX: usize = 20_000;
+const FRAMES_IN_FLIGHT_MAX: usize = 32;
+const VALUE: &str =
+    "a value of one hundred bytes, as an event of a gateway might be, with some more text to fill it up..";
+const HEADERS: [(&str, &str); 3] = [
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ("trace-id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+    ("timestamp", "1700000000000"),
+];
+
+/// One shape of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Load {
+    frame: usize,
+    streams: usize,
+}
+
+/// What one measurement gave.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    rate: f64,
+    /// Seconds of processor time a million records.
+    cpu: f64,
+}
+
+fn main() {
+    // kafkajs cannot authenticate a second time on a connection (its handshake is refused): no broker asks it to.
+    let forever = ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
+    let cluster = &Cluster::start(&ClusterOptions { properties: vec![forever], ..ClusterOptions::default() });
+    let topic = cluster.create_topic("bench", PARTITIONS, &[]);
+    let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();
+    sidecar.wait_ready(Duration::from_secs(15));
+    let mut kafkajs = KafkaJs::start(cluster, &topic);
+    let direct = Arc::new(direct_producer(cluster));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
+    let mut results: HashMap<(Load, &str), Vec<Measured>> = HashMap::new();
+    let loads = loads();
+    for round in 0..=ROUNDS {
+        for load in &loads {
+            let time = Duration::from_millis(ROUND_MS);
+            let measured = [
+                ("sidecar", runtime.block_on(through_sidecar(&sidecar, &topic, *load, time))),
+                ("direct", runtime.block_on(in_process(&direct, &topic, *load, time))),
+                ("kafkajs", kafkajs.measure(*load, time)),
+            ];
+            // The first round warms up.
+            for (side, measured) in measured.into_iter().filter(|_| round > 0) {
+                results.entry((*load, side)).or_default().push(measured);
+            }
+        }
+    }
+    drop(kafkajs);
+    drop(sidecar);
+    report(&loads, &results);
+}
+
+fn loads() -> Vec<Load> {
+    let all = FRAMES
+        .iter()
+        .flat_map(|frame| STREAMS.iter().map(|streams| Load { frame: *frame, streams: *streams }));
+    let Ok(wanted) = std::env::var("PAIRS") else { return all.collect() };
+    let wanted: Vec<_> = wanted.split(',').map(ToOwned::to_owned).collect();
+    all.filter(|load| wanted.contains(&format!("{}x{}", load.frame, load.streams))).collect()
+}
+
+fn report(loads: &[Load], results: &HashMap<(Load, &str), Vec<Measured>>) {
+    println!(
+        "Records per second, medians of {ROUNDS} rounds of {ROUND_MS} ms; CPU in seconds a million records."
+    );
+    println!(
+        "| frame | streams | in flight | sidecar | librdkafka | kafkajs | / librdkafka | / kafkajs | CPU sidecar | CPU librdkafka |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for load in loads {
+        let of = |side| results.get(&(*load, side)).cloned().unwrap_or_default();
+        let (sidecar, direct, kafkajs) = (of("sidecar"), of("direct"), of("kafkajs"));
+        let rate = |side: &[Measured]| median(side.iter().map(|measured| measured.rate).collect());
+        let cpu = |side: &[Measured]| median(side.iter().map(|measured| measured.cpu).collect());
+        let ratio = |to: &[Measured]| median(sidecar.iter().zip(to).map(|(a, b)| a.rate / b.rate).collect());
+        println!(
+            "| {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.2} | {:.1} | {:.1} | {:.1} |",
+            load.frame,
+            load.streams,
+            load.streams * load.frames_in_flight() * load.frame,
+            rate(&sidecar),
+            rate(&direct),
+            rate(&kafkajs),
+            ratio(&direct),
+            ratio(&kafkajs),
+            cpu(&sidecar),
+            cpu(&direct),
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+impl Load {
+    /// Frames without an answer that each stream keeps.
+    fn frames_in_flight(self) -> usize {
+        (IN_FLIGHT_MAX / (self.streams * self.frame)).clamp(1, FRAMES_IN_FLIGHT_MAX)
+    }
+}
+
+// === the sidecar ===
+
+async fn through_sidecar(sidecar: &Sidecar, topic: &str, load: Load, time: Duration) -> Measured {
+    let endpoint =
+        Channel::from_shared(format!("http://{}", sidecar.grpc_address())).expect("the address is one");
+    let client = ProducerServiceClient::new(endpoint.connect().await.expect("the sidecar listens"));
+    let (cpu, begun) = (cpu_seconds(sidecar.pid()), Instant::now());
+    let end = begun + time;
+    let streams =
+        (0..load.streams).map(|_| tokio::spawn(one_stream(client.clone(), topic.to_owned(), load, end)));
+    let mut records = 0;
+    for stream in streams.collect::<Vec<_>>() {
+        records += stream.await.expect("a stream ends");
+    }
+    measured(records, begun.elapsed(), cpu_seconds(sidecar.pid()) - cpu)
+}
+
+async fn one_stream(
+    mut client: ProducerServiceClient<Channel>,
+    topic: String,
+    load: Load,
+    end: Instant,
+) -> usize {
+    let (frames, outgoing) = mpsc::channel(load.frames_in_flight());
+    let mut answers =
+        client.send_batch(ReceiverStream::new(outgoing)).await.expect("a stream opens").into_inner();
+    let room = Arc::new(Semaphore::new(load.frames_in_flight()));
+    let taken = Arc::clone(&room);
+    let sending = tokio::spawn(async move {
+        for sequence in 0.. {
+            taken.acquire().await.expect("the semaphore stays open").forget();
+            if Instant::now() >= end {
+                return;
+            }
+            let records =
+                (0..load.frame).map(|place| record(&topic, &format!("key-{sequence}-{place}"))).collect();
+            let frame = SendBatchRequest { sequence, records, ..SendBatchRequest::default() };
+            frames.send(frame).await.expect("the stream is open");
+        }
+    });
+    let mut records = 0;
+    while let Some(answer) = answers.message().await.expect("the stream ends well") {
+        room.add_permits(1);
+        let good = |result: &&_| matches!(result, Some(record_result::Result::Receipt(_)));
+        let receipts = answer.results.iter().map(|result| &result.result).filter(good).count();
+        assert_eq!(receipts, load.frame, "every record is taken");
+        records += receipts;
+    }
+    sending.await.expect("sending ends");
+    records
+}
+
+fn record(topic: &str, key: &str) -> ProducerRecord {
+    let header = |(name, value): (&str, &str)| Header {
+        name: name.to_owned(),
+        content: Some(header::Content::ValueText(value.to_owned())),
+    };
+    ProducerRecord {
+        topic: topic.to_owned(),
+        record_key: Some(RecordKey::KeyText(key.to_owned())),
+        payload: Some(Payload::ValueText(VALUE.to_owned())),
+        headers: HEADERS.into_iter().map(header).collect(),
+        ..ProducerRecord::default()
+    }
+}
+
+// === librdkafka in this process, with the sidecar's own properties ===
+
+struct Reports;
+
+impl ClientContext for Reports {
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<OwnedSemaphorePermit>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, permit: Self::DeliveryOpaque) {
+        assert!(result.is_ok(), "every record is delivered");
+        drop(permit);
+    }
+}
+
+async fn in_process(
+    producer: &ThreadedProducer<Reports>,
+    topic: &str,
+    load: Load,
+    time: Duration,
+) -> Measured {
+    let in_flight = load.streams * load.frames_in_flight() * load.frame;
+    let room = Arc::new(Semaphore::new(in_flight));
+    let (cpu, begun) = (cpu_seconds(std::process::id()), Instant::now());
+    let mut records = 0;
+    while begun.elapsed() < time {
+        let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore stays open");
+        let key = format!("key-{records}");
+        let partition = i32::try_from(crc32fast::hash(key.as_bytes()) % 6).unwrap_or(0);
+        let headers = HEADERS.iter().fold(OwnedHeaders::new_with_capacity(3), |headers, (key, value)| {
+            headers.insert(rdkafka::message::Header { key, value: Some(*value) })
+        });
+        let outgoing = BaseRecord::with_opaque_to(topic, Box::new(permit));
+        let outgoing = outgoing.partition(partition).key(&key).payload(VALUE).headers(headers);
+        producer.send(outgoing).map_err(|(error, _)| error).expect("the queue has room");
+        records += 1;
+    }
+    let all = u32::try_from(in_flight).expect("so few are in flight");
+    drop(room.acquire_many(all).await.expect("the semaphore stays open"));
+    measured(records, begun.elapsed(), cpu_seconds(std::process::id()) - cpu)
+}
+
+fn direct_producer(cluster: &Cluster) -> ThreadedProducer<Reports> {
+    let ca_file = cluster.ca_file().display().to_string();
+    let brokers = cluster.bootstrap_tls();
+    let environment = Environment::of([
+        ("KAFKA_BROKERS", brokers.as_str()),
+        ("KAFKA_USER", cluster.user()),
+        ("KAFKA_PASSWORD", cluster.password()),
+        ("KAFKA_CA_FILE", &ca_file),
+        ("HOSTNAME", "bench"),
+    ]);
+    let inputs = Inputs { config: None, flags: &[], environment: &environment };
+    let loaded = source::load(inputs, Purpose::Serve).expect("the settings are right");
+    let mut config = ClientConfig::new();
+    for property in librdkafka::producer_properties(&loaded.config) {
+        config.set(property.name.clone(), property.expose());
+    }
+    config.create_with_context(Reports).expect("librdkafka takes the sidecar's properties")
+}
+
+// === kafkajs ===
+
+struct KafkaJs {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl KafkaJs {
+    fn start(cluster: &Cluster, topic: &str) -> Self {
+        let script =
+            std::env::var("KAFKAJS_SCRIPT").expect("scripts/bench names the script with its packages");
+        let mut process = Command::new("node")
+            .args([&script, &cluster.bootstrap_tls(), cluster.user(), cluster.password()])
+            .arg(cluster.ca_file())
+            .args([topic, VALUE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node runs");
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("its output is a pipe")).lines();
+        let mut started = Self { process, input, output };
+        assert_eq!(started.line(), "ready");
+        started
+    }
+
+    fn line(&mut self) -> String {
+        self.output.next().expect("kafkajs goes on").expect("its output is text")
+    }
+
+    fn measure(&mut self, load: Load, time: Duration) -> Measured {
+        let (frame, streams) = (load.frame, load.streams * load.frames_in_flight());
+        let asked = serde_json::json!({"frame": frame, "streams": streams, "ms": time.as_millis()});
+        let input = self.input.as_mut().expect("its input is open");
+        writeln!(input, "{asked}").expect("kafkajs goes on");
+        let told: serde_json::Value = serde_json::from_str(&self.line()).expect("kafkajs tells its rate");
+        let number = |name: &str| told[name].as_f64().expect("a number");
+        let records = number("records");
+        Measured { rate: records / number("seconds"), cpu: number("cpu") * 1e6 / records }
+    }
+}
+
+impl Drop for KafkaJs {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.process.wait());
+    }
+}
+
+fn measured(records: usize, took: Duration, cpu: f64) -> Measured {
+    Measured { rate: records as f64 / took.as_secs_f64(), cpu: cpu * 1e6 / records as f64 }
+}
+
+/// Returns the processor time of a process, as the system counts it in hundredths of a second.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let after_name = stat.rsplit_once(')').expect("the name ends").1;
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
