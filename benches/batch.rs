@@ -77,7 +77,8 @@ struct Measured {
 
 fn main() {
     // kafkajs cannot authenticate a second time on a connection (its handshake is refused): no broker asks it to.
-    let forever = ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
+    let forever =
+        ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
     let cluster = &Cluster::start(&ClusterOptions { properties: vec![forever], ..ClusterOptions::default() });
     let topic = cluster.create_topic("bench", PARTITIONS, &[]);
     let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();

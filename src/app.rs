@@ -5,7 +5,6 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 use crate::{
     admin::{self, Admin},
@@ -13,7 +12,7 @@ use crate::{
     grpc::{
         Service,
         connection::Listener,
-        server::{self, ServerError},
+        server::{self, Routes, ServerError},
     },
     kafka::{
         context::Context,

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod budget;
 pub mod held;
+pub mod pending;
 pub mod readiness;
 pub mod send;
 

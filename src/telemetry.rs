@@ -4,9 +4,17 @@
 pub mod metrics;
 pub mod trace_context;
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{self, writer::MakeWriterExt as _},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogFormat};
 
@@ -19,6 +27,14 @@ pub enum LogError {
     /// Something else in the process logs already.
     #[error("logging was set up twice")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Whether the process has had its last word.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Lets nothing be logged from now on: librdkafka's threads outlive the last line, which must stay the last.
+pub fn fall_silent() {
+    SILENT.store(true, Ordering::Release);
 }
 
 /// Reads the filter of the log.
@@ -38,12 +54,13 @@ pub fn log_to_stderr(log: &Log) -> Result<(), LogError> {
     let format =
         log.format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json });
     let registry = tracing_subscriber::registry().with(filter);
+    let writer = io::stderr.with_filter(|_| !SILENT.load(Ordering::Acquire));
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(io::stderr)).try_init()?,
+        LogFormat::Text => registry.with(fmt::layer().with_writer(writer)).try_init()?,
         LogFormat::Json => {
             let layer =
                 fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(io::stderr)).try_init()?;
+            registry.with(layer.with_writer(writer)).try_init()?;
         }
     }
     Ok(())

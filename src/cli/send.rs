@@ -11,10 +11,7 @@ use super::{
     arguments::{Address, Payload, SendArguments},
     complain, runtime, tell,
 };
-use crate::grpc::{
-    client::{self, Target},
-    proto::{Header, ProducerRecord, SendRequest, Tombstone, header::Content, producer_record},
-};
+use crate::grpc::client::{self, Message, Target};
 
 /// The most bytes that are read from standard input; the sidecar's own limit is lower.
 const INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,14 +30,14 @@ pub fn run(arguments: SendArguments) -> Exit {
         Address::Unix(path) => Target::Unix(path.clone()),
     };
     let timeout = arguments.timeout.unwrap_or(Duration::from_millis(TIMEOUT_MS_DEFAULT));
-    let request = match request(arguments) {
-        Ok(request) => request,
+    let message = match message(arguments) {
+        Ok(message) => message,
         Err(error) => {
             complain(&format!("standard input cannot be read: {error}"));
             return Exit::Fault;
         }
     };
-    match runtime.block_on(client::send(target, request, timeout)) {
+    match runtime.block_on(client::send(target, message, timeout)) {
         Ok(receipt) => {
             tell(&receipt);
             Exit::Clean
@@ -52,25 +49,21 @@ pub fn run(arguments: SendArguments) -> Exit {
     }
 }
 
-fn request(arguments: SendArguments) -> io::Result<SendRequest> {
-    let payload = match arguments.payload {
-        Payload::Text(text) => producer_record::Payload::ValueText(text),
-        Payload::Tombstone => producer_record::Payload::Tombstone(Tombstone {}),
+fn message(arguments: SendArguments) -> io::Result<Message> {
+    let value = match arguments.payload {
+        Payload::Text(text) => Some(text.into_bytes()),
+        Payload::Tombstone => None,
         Payload::StandardInput => {
             let mut input = Vec::new();
             io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut input)?;
-            producer_record::Payload::Value(input.into())
+            Some(input)
         }
     };
-    let headers = arguments.headers.into_iter();
-    let headers = headers.map(|(name, value)| Header { name, content: Some(Content::ValueText(value)) });
-    let record = ProducerRecord {
+    Ok(Message {
         topic: arguments.topic,
-        record_key: arguments.key.map(producer_record::RecordKey::KeyText),
-        payload: Some(payload),
-        headers: headers.collect(),
-        message_id: arguments.message_id.unwrap_or_default(),
-        ..ProducerRecord::default()
-    };
-    Ok(SendRequest { record: Some(record), ..SendRequest::default() })
+        key: arguments.key,
+        value,
+        headers: arguments.headers,
+        message_id: arguments.message_id,
+    })
 }

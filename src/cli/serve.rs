@@ -10,6 +10,7 @@ use crate::{
     config::{Purpose, source::Loaded},
     kafka::producer::ConnectError,
     pipeline::send::Drained,
+    telemetry,
 };
 
 /// Runs the sidecar until SIGTERM or SIGINT.
@@ -90,8 +91,14 @@ fn say_start(app: &App, loaded: &Loaded) {
     }
 }
 
-/// Logs the last line of the process.
+/// Logs the last line of the process; nothing follows it.
 fn say_end(drained: Drained) -> Exit {
+    let exit = say_drained(drained);
+    telemetry::fall_silent();
+    exit
+}
+
+fn say_drained(drained: Drained) -> Exit {
     let Drained { delivered, undelivered } = drained;
     let total = delivered + undelivered;
     if undelivered == 0 {

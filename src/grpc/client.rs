@@ -11,7 +11,12 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::proto::{Receipt, SendRequest, producer_service_client::ProducerServiceClient};
+use super::proto::{
+    Header, ProducerRecord, Receipt, SendRequest, Tombstone,
+    header::Content,
+    producer_record::{Payload, RecordKey},
+    producer_service_client::ProducerServiceClient,
+};
 
 /// How much longer than the call's deadline the answer is waited for, in milliseconds.
 const ANSWER_MARGIN_MS: u64 = 500;
@@ -34,18 +39,51 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// A record as a person gives it; has no `Debug`, because it holds contents.
+pub struct Message {
+    /// The topic.
+    pub topic: String,
+    /// The key; none is Kafka's null.
+    pub key: Option<String>,
+    /// The value; none is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers in order.
+    pub headers: Vec<(String, String)>,
+    /// The id for deduplication.
+    pub message_id: Option<String>,
+}
+
+impl From<Message> for SendRequest {
+    fn from(message: Message) -> Self {
+        let headers = message.headers.into_iter();
+        let headers = headers.map(|(name, value)| Header { name, content: Some(Content::ValueText(value)) });
+        let record = ProducerRecord {
+            topic: message.topic,
+            record_key: message.key.map(RecordKey::KeyText),
+            payload: Some(match message.value {
+                Some(value) => Payload::Value(value.into()),
+                None => Payload::Tombstone(Tombstone {}),
+            }),
+            headers: headers.collect(),
+            message_id: message.message_id.unwrap_or_default(),
+            ..ProducerRecord::default()
+        };
+        Self { record: Some(record), ..Self::default() }
+    }
+}
+
 /// Sends one record and says where it went.
 ///
 /// # Errors
 /// A text for people: why the sidecar cannot be reached, or its answer with every detail.
-pub async fn send(target: Target, request: SendRequest, timeout: Duration) -> Result<String, String> {
+pub async fn send(target: Target, message: Message, timeout: Duration) -> Result<String, String> {
     let connected = tokio::time::timeout(timeout, connect(&target)).await;
     let channel = connected
         .map_err(|_| {
             format!("the sidecar cannot be reached on {target} within {timeout:?}; nothing was sent")
         })?
         .map_err(|error| unreachable(&target, &error))?;
-    let mut request = Request::new(request);
+    let mut request = Request::new(SendRequest::from(message));
     request.set_timeout(timeout);
     let limit = timeout + Duration::from_millis(ANSWER_MARGIN_MS);
     let answer = tokio::time::timeout(limit, ProducerServiceClient::new(channel).send(request)).await;

@@ -16,12 +16,19 @@ const LIVENESS: &str = "liveness";
 /// Tells each change of readiness for as long as the process runs. Everything begins as not serving, save liveness.
 pub async fn follow(reporter: HealthReporter, mut readiness: watch::Receiver<Readiness>) {
     reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
+    let mut told: Option<Readiness> = None;
     loop {
         let now = readiness.borrow_and_update().clone();
-        for name in READINESS_NAMES {
-            reporter.set_service_status(name, serving(now.ready)).await;
+        let before = told.replace(now.clone());
+        // The reporter passes on what is set again, and whoever watches a name is to hear of its changes alone.
+        if before.as_ref().is_none_or(|before| before.ready != now.ready) {
+            for name in READINESS_NAMES {
+                reporter.set_service_status(name, serving(now.ready)).await;
+            }
         }
-        reporter.set_service_status(KAFKA, serving(now.connected)).await;
+        if before.is_none_or(|before| before.connected != now.connected) {
+            reporter.set_service_status(KAFKA, serving(now.connected)).await;
+        }
         if readiness.changed().await.is_err() {
             return;
         }

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
+use tonic::{codec::CompressionEncoding, transport::Server};
 use tonic_health::server::health_reporter;
 use tonic_reflection::server::Builder;
+
+pub use tonic::service::Routes;
 
 use super::{
     Service, connection::Listener, health, proto, proto::producer_service_server::ProducerServiceServer,

@@ -3,10 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::{
-    Outcome,
-    send::{Pending, Sender},
-};
+use super::{Outcome, pending::Pending, send::Sender};
 use crate::{failure::Failure, record::Record};
 
 /// Records that were accepted together, in their order; dropping it withdraws those that can still be taken out.

@@ -10,11 +10,17 @@
     reason = "a test that cannot go on fails, loudly"
 )]
 
+mod architecture;
+mod around;
 mod client;
+mod commands;
 mod delivery;
+mod dev;
 mod failures;
 mod faults;
+mod malformed;
 mod partitions;
+mod secrets;
 mod stopping;
 mod stream_faults;
 mod streams;
@@ -29,8 +35,24 @@ type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let together = [delivery::TESTS, failures::TESTS, partitions::TESTS, streams::TESTS];
-    let alone = [stopping::TESTS, faults::TESTS, stream_faults::TESTS];
+    let together = [
+        architecture::TESTS,
+        around::contract::TESTS,
+        around::health::TESTS,
+        around::limits::TESTS,
+        around::listening::TESTS,
+        around::metrics::TESTS,
+        commands::TESTS,
+        delivery::TESTS,
+        dev::TESTS,
+        failures::TESTS,
+        malformed::TESTS,
+        partitions::TESTS,
+        secrets::TESTS,
+        streams::TESTS,
+    ];
+    let alone =
+        [stopping::TESTS, faults::TESTS, stream_faults::TESTS, around::crowd::TESTS, around::outage::TESTS];
     let together = libtest_mimic::run(&arguments, trials(&together));
     client::end_shared_sidecar();
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };
