@@ -13,7 +13,9 @@
 mod architecture;
 mod around;
 mod client;
+mod clients;
 mod commands;
+mod debugging;
 mod delivery;
 mod dev;
 mod failures;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         around::listening::TESTS,
         around::metrics::TESTS,
         commands::TESTS,
+        debugging::TESTS,
         delivery::TESTS,
         dev::TESTS,
         failures::TESTS,
@@ -51,8 +54,14 @@ fn main() -> ExitCode {
         secrets::TESTS,
         streams::TESTS,
     ];
-    let alone =
-        [stopping::TESTS, faults::TESTS, stream_faults::TESTS, around::crowd::TESTS, around::outage::TESTS];
+    let alone = [
+        stopping::TESTS,
+        faults::TESTS,
+        stream_faults::TESTS,
+        around::crowd::TESTS,
+        around::outage::TESTS,
+        clients::TESTS,
+    ];
     let together = libtest_mimic::run(&arguments, trials(&together));
     client::end_shared_sidecar();
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };

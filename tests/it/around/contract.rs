@@ -109,25 +109,26 @@ fn get_info_tells_the_limits_in_force() {
     assert_eq!(defaults.default_timeout, Some(duration(30_000)));
     assert_eq!(defaults.timeout_max, Some(duration(300_000)));
     assert!(!defaults.spool);
-    let frames = (defaults.frame_records_max, defaults.frame_bytes_max, defaults.window_records);
-    assert_eq!(frames, (1_000, 4_194_304, 10_000));
+    let stream = (defaults.frame_records_max, defaults.frame_bytes_max, defaults.window_records);
+    assert_eq!(stream, (1_000, 4_194_304, 10_000));
     // Nothing is promised of what is not built.
     assert_eq!((defaults.message_ids_max, defaults.message_id_window), (0, None));
 
     let builder = without_brokers(&["serve", "--record-bytes-max", "2000"]);
     let builder = builder.env("SIDECAR_SEND_TIMEOUT_MS", "1500").env("SIDECAR_SEND_TIMEOUT_MS_MAX", "2500");
+    let builder = builder.env("SIDECAR_FRAME_RECORDS_MAX", "7").env("SIDECAR_WINDOW_RECORDS", "70");
     let set = info(&listening(builder).grpc_address());
     assert_eq!(set.record_bytes_max, 2000);
+    assert_eq!((set.frame_records_max, set.window_records), (7, 70));
     assert_eq!((set.default_timeout, set.timeout_max), (Some(duration(1500)), Some(duration(2500))));
 }
 
 fn what_is_not_built_is_unimplemented() {
-    run(async {
-        let mut client = connect(&shared_address());
-        let forward =
-            client.process_and_forward(ProcessAndForwardRequest::default()).await.map(drop).unwrap_err();
-        unimplemented(&forward, "ProcessAndForward");
+    let forward = run(async {
+        let unit = ProcessAndForwardRequest::default();
+        connect(&shared_address()).process_and_forward(unit).await.map(drop).unwrap_err()
     });
+    unimplemented(&forward, "ProcessAndForward");
     let answer = grpcurl(&["-plaintext", &shared_address(), &format!("{SERVICE}/NoSuchMethod")]);
     assert_ne!(answer.exit, Some(0), "{answer:?}");
 }

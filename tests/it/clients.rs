@@ -1,0 +1,107 @@
+//! The example clients in four languages, built by their own scripts, over TCP and over a unix socket: what they print, and
+//! what a consumer finds of it.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use testkit::{Cluster, TestFolder, read_topic};
+
+use crate::client::{READY, over_tls};
+
+crate::tests!(go, java, node, python);
+
+/// Records of each run's batch; every fiftieth is bad on purpose.
+const COUNT: usize = 1_000;
+const BAD: usize = COUNT / 50;
+/// How long one run may take; the first of Java's and Go's are slow on a busy machine.
+const RUN: Duration = Duration::from_secs(60);
+
+fn go() {
+    check("go", "producer-client");
+}
+
+fn java() {
+    check("java", "run");
+}
+
+fn node() {
+    check("node", "run");
+}
+
+fn python() {
+    check("python", "run");
+}
+
+/// Builds a client into the cache and returns its program.
+fn build(language: &str, program: &str) -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("there is a home")).join(".cache");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    let folder = cache.join("producer-sidecar/clients").join(language);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(language).join("build");
+    let built = Command::new("bash").arg(script).arg(&folder).output().expect("bash runs");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{language}: {said}{}", String::from_utf8_lossy(&built.stdout));
+    folder.join(program)
+}
+
+fn check(language: &str, program: &str) {
+    let program = build(language, program);
+    let folder = TestFolder::new("socket");
+    let socket = folder.path().join("sidecar.sock");
+    for (listen, target) in [(None, None), (Some(format!("unix:{}", socket.display())), Some(socket))] {
+        let mut builder = over_tls();
+        if let Some(listen) = listen {
+            builder = builder.env("SIDECAR_LISTEN", listen);
+        }
+        let sidecar = builder.start();
+        sidecar.wait_ready(READY);
+        let target =
+            target.map_or_else(|| sidecar.grpc_address(), |socket| format!("unix:{}", socket.display()));
+        let topic = Cluster::shared().create_topic(language, 3, &[]);
+        let begun = Instant::now();
+        let mut run = Command::new("timeout");
+        let run = run
+            .arg(RUN.as_secs().to_string())
+            .arg(&program)
+            .args([&target, &topic, &COUNT.to_string()])
+            .output()
+            .expect("the client runs");
+        let printed = String::from_utf8_lossy(&run.stdout).into_owned();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{language} over {target} in {:?}: {printed}{said}", begun.elapsed());
+        let lines: Vec<_> = printed.lines().collect();
+        let version = concat!("info ", env!("CARGO_PKG_VERSION"));
+        let batch = format!("batch {} {BAD}", COUNT - BAD);
+        assert!(lines.contains(&version), "{printed}");
+        assert!(lines.iter().any(|line| line.starts_with(&format!("sent {topic} "))), "{printed}");
+        assert!(lines.contains(&"refused INVALID_ARGUMENT INVALID_RECORD NO record.topic"), "{printed}");
+        assert!(lines.contains(&"refused NOT_FOUND TOPIC_NOT_FOUND NO"), "{printed}");
+        assert!(lines.contains(&batch.as_str()), "{printed}");
+        read_back(language, &topic);
+    }
+}
+
+/// Checks that a consumer finds the JSON record and the good records of the batch, those in the order sent.
+fn read_back(language: &str, topic: &str) {
+    let read = read_topic(Cluster::shared(), topic);
+    assert_eq!(read.len(), COUNT - BAD + 1);
+    let mut last: HashMap<i32, usize> = HashMap::new();
+    let mut json = 0;
+    for record in read {
+        let value = String::from_utf8(record.value.expect("a value")).expect("text");
+        let Some(number) = value.strip_prefix(&format!("{language}-")) else {
+            assert_eq!(value, format!(r#"{{"client":"{language}"}}"#));
+            json += 1;
+            continue;
+        };
+        let number: usize = number.parse().expect("a number");
+        assert_eq!(record.key, Some(format!("key-{number}").into_bytes()));
+        let before = last.insert(record.partition, number);
+        assert!(before.is_none_or(|before| before < number), "{before:?} before {number}");
+    }
+    assert_eq!(json, 1);
+}
