@@ -11,6 +11,8 @@
     reason = "a benchmark that cannot run has nothing to say, and counts are small"
 )]
 
+mod direct;
+
 use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader, Lines, Write as _},
@@ -19,22 +21,8 @@ use std::{
     time::Duration,
 };
 
-use producer_sidecar::{
-    config::{
-        Purpose, librdkafka,
-        source::{self, Environment, Inputs},
-    },
-    grpc::proto::{
-        Header, ProducerRecord, SendBatchRequest, header,
-        producer_record::{Payload, RecordKey},
-        producer_service_client::ProducerServiceClient,
-        record_result,
-    },
-};
-use rdkafka::{
-    ClientConfig, ClientContext,
-    message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+use producer_sidecar::grpc::proto::{
+    SendBatchRequest, producer_service_client::ProducerServiceClient, record_result,
 };
 use testkit::{Cluster, ClusterOptions, Sidecar};
 use tokio::{
@@ -44,21 +32,15 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use self::direct::{Direct, PARTITIONS, VALUE, record};
+
 const FRAMES: [usize; 4] = [1, 10, 100, 1000];
 const STREAMS: [usize; 3] = [1, 4, 64];
 const ROUNDS: usize = 5;
 const ROUND_MS: u64 = 2_000;
-const PARTITIONS: i32 = 6;
 /// The most records in flight on all streams together, and the most frames on one.
 const IN_FLIGHT_MAX: usize = 20_000;
 const FRAMES_IN_FLIGHT_MAX: usize = 32;
-const VALUE: &str =
-    "a value of one hundred bytes, as an event of a gateway might be, with some more text to fill it up..";
-const HEADERS: [(&str, &str); 3] = [
-    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-    ("trace-id", "4bf92f3577b34da6a3ce929d0e0e4736"),
-    ("timestamp", "1700000000000"),
-];
 
 /// One shape of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +66,10 @@ fn main() {
     let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();
     sidecar.wait_ready(Duration::from_secs(15));
     let mut kafkajs = KafkaJs::start(cluster, &topic);
-    let direct = Arc::new(direct_producer(cluster));
+    let direct = direct::producer(cluster, |delivered, permit: OwnedSemaphorePermit| {
+        assert!(delivered, "every record is delivered");
+        drop(permit);
+    });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     let mut results: HashMap<(Load, &str), Vec<Measured>> = HashMap::new();
@@ -211,39 +196,10 @@ async fn one_stream(
     records
 }
 
-fn record(topic: &str, key: &str) -> ProducerRecord {
-    let header = |(name, value): (&str, &str)| Header {
-        name: name.to_owned(),
-        content: Some(header::Content::ValueText(value.to_owned())),
-    };
-    ProducerRecord {
-        topic: topic.to_owned(),
-        record_key: Some(RecordKey::KeyText(key.to_owned())),
-        payload: Some(Payload::ValueText(VALUE.to_owned())),
-        headers: HEADERS.into_iter().map(header).collect(),
-        ..ProducerRecord::default()
-    }
-}
-
-// === librdkafka in this process, with the sidecar's own properties ===
-
-struct Reports;
-
-impl ClientContext for Reports {
-    fn stats_raw(&self, _: &[u8]) {}
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<OwnedSemaphorePermit>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, permit: Self::DeliveryOpaque) {
-        assert!(result.is_ok(), "every record is delivered");
-        drop(permit);
-    }
-}
+// === librdkafka in this process ===
 
 async fn in_process(
-    producer: &ThreadedProducer<Reports>,
+    producer: &Direct<OwnedSemaphorePermit>,
     topic: &str,
     load: Load,
     time: Duration,
@@ -255,37 +211,12 @@ async fn in_process(
     while begun.elapsed() < time {
         let permit = Arc::clone(&room).acquire_owned().await.expect("the semaphore stays open");
         let key = format!("key-{records}");
-        let partition = i32::try_from(crc32fast::hash(key.as_bytes()) % 6).unwrap_or(0);
-        let headers = HEADERS.iter().fold(OwnedHeaders::new_with_capacity(3), |headers, (key, value)| {
-            headers.insert(rdkafka::message::Header { key, value: Some(*value) })
-        });
-        let outgoing = BaseRecord::with_opaque_to(topic, Box::new(permit));
-        let outgoing = outgoing.partition(partition).key(&key).payload(VALUE).headers(headers);
-        producer.send(outgoing).map_err(|(error, _)| error).expect("the queue has room");
+        direct::produce(producer, topic, &key, permit);
         records += 1;
     }
     let all = u32::try_from(in_flight).expect("so few are in flight");
     drop(room.acquire_many(all).await.expect("the semaphore stays open"));
     measured(records, begun.elapsed(), cpu_seconds(std::process::id()) - cpu)
-}
-
-fn direct_producer(cluster: &Cluster) -> ThreadedProducer<Reports> {
-    let ca_file = cluster.ca_file().display().to_string();
-    let brokers = cluster.bootstrap_tls();
-    let environment = Environment::of([
-        ("KAFKA_BROKERS", brokers.as_str()),
-        ("KAFKA_USER", cluster.user()),
-        ("KAFKA_PASSWORD", cluster.password()),
-        ("KAFKA_CA_FILE", &ca_file),
-        ("HOSTNAME", "bench"),
-    ]);
-    let inputs = Inputs { config: None, flags: &[], environment: &environment };
-    let loaded = source::load(inputs, Purpose::Serve).expect("the settings are right");
-    let mut config = ClientConfig::new();
-    for property in librdkafka::producer_properties(&loaded.config) {
-        config.set(property.name.clone(), property.expose());
-    }
-    config.create_with_context(Reports).expect("librdkafka takes the sidecar's properties")
 }
 
 // === kafkajs ===

@@ -11,6 +11,8 @@
     reason = "a benchmark that cannot run has nothing to say, and counts are small"
 )]
 
+mod direct;
+
 use std::{
     collections::HashMap,
     process::{Child, Command, Stdio},
@@ -21,36 +23,22 @@ use std::{
     time::Duration,
 };
 
-use producer_sidecar::{
-    config::{
-        Purpose, librdkafka,
-        source::{self, Environment, Inputs},
-    },
-    grpc::proto::{
-        GetInfoRequest, GetInfoResponse, Header, ProcessAndForwardRequest, ProcessAndForwardResponse,
-        ProducerRecord, Receipt, SendBatchRequest, SendBatchResponse, SendRequest, SendResponse, header,
-        producer_record::{Payload, RecordKey},
-        producer_service_client::ProducerServiceClient,
-        producer_service_server::{ProducerService, ProducerServiceServer},
-    },
-};
-use rdkafka::{
-    ClientConfig, ClientContext,
-    message::{DeliveryResult, OwnedHeaders},
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+use producer_sidecar::grpc::proto::{
+    GetInfoRequest, GetInfoResponse, ProcessAndForwardRequest, ProcessAndForwardResponse, Receipt,
+    SendBatchRequest, SendBatchResponse, SendRequest, SendResponse,
+    producer_service_client::ProducerServiceClient,
+    producer_service_server::{ProducerService, ProducerServiceServer},
 };
 use testkit::{Cluster, Sidecar, free_port};
 use tokio::{sync::oneshot, time::Instant};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
+use self::direct::{Direct, PARTITIONS, record};
+
 const CALLERS: [usize; 3] = [1, 16, 256];
 const ROUNDS: usize = 5;
 const ROUND_MS: u64 = 3_000;
 const WARM_UP_MS: u64 = 1_500;
-const VALUE: &str =
-    "a value of one hundred bytes, as an event of a gateway might be, with some more text to fill it up..";
-const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-const PARTITIONS: i32 = 6;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -73,7 +61,10 @@ fn main() {
 type Rates = HashMap<(usize, &'static str), Vec<f64>>;
 
 async fn measure(topic: &str, sidecar: &str, echo: &str) -> Rates {
-    let direct = Arc::new(direct_producer(Cluster::shared()));
+    let direct = Arc::new(direct::producer(Cluster::shared(), |delivered, told: oneshot::Sender<bool>| {
+        // The caller waits for as long as the record is on its way.
+        told.send(delivered).unwrap_or(());
+    }));
     let sides = [
         Side { name: "echo", way: Way::Grpc(client(echo)) },
         Side { name: "direct", way: Way::Direct(direct) },
@@ -136,7 +127,7 @@ struct Side {
 #[derive(Clone)]
 enum Way {
     Grpc(ProducerServiceClient<Channel>),
-    Direct(Arc<ThreadedProducer<Reports>>),
+    Direct(Arc<Direct<oneshot::Sender<bool>>>),
 }
 
 impl Side {
@@ -178,86 +169,16 @@ impl Way {
             }
             Self::Direct(producer) => {
                 let (told, report) = oneshot::channel();
-                let partition = i32::try_from(crc32fast::hash(key.as_bytes()) % 6).unwrap_or(0);
-                let outgoing = BaseRecord::with_opaque_to(topic, Box::new(told))
-                    .partition(partition)
-                    .key(key)
-                    .payload(VALUE)
-                    .headers(native_headers());
-                producer.send(outgoing).map_err(|(error, _)| error).expect("the queue has room");
+                direct::produce(producer, topic, key, told);
                 assert!(report.await.expect("a report comes"), "every record is delivered");
             }
         }
     }
 }
 
-fn record(topic: &str, key: &str) -> ProducerRecord {
-    let header = |(name, value): (&str, &str)| Header {
-        name: name.to_owned(),
-        content: Some(header::Content::ValueText(value.to_owned())),
-    };
-    ProducerRecord {
-        topic: topic.to_owned(),
-        record_key: Some(RecordKey::KeyText(key.to_owned())),
-        payload: Some(Payload::ValueText(VALUE.to_owned())),
-        headers: HEADERS.into_iter().map(header).collect(),
-        ..ProducerRecord::default()
-    }
-}
-
-/// The headers that the sidecar would add: given by the caller, so that all sides carry the same.
-const HEADERS: [(&str, &str); 3] = [
-    ("traceparent", TRACEPARENT),
-    ("trace-id", "4bf92f3577b34da6a3ce929d0e0e4736"),
-    ("timestamp", "1700000000000"),
-];
-
-fn native_headers() -> OwnedHeaders {
-    let empty = OwnedHeaders::new_with_capacity(HEADERS.len());
-    HEADERS.iter().fold(empty, |headers, (key, value)| {
-        headers.insert(rdkafka::message::Header { key, value: Some(*value) })
-    })
-}
-
 fn client(address: &str) -> ProducerServiceClient<Channel> {
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("the address is one");
     ProducerServiceClient::new(endpoint.connect_lazy())
-}
-
-// === librdkafka in this process, with the sidecar's own properties ===
-
-struct Reports;
-
-impl ClientContext for Reports {
-    fn stats_raw(&self, _: &[u8]) {}
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<oneshot::Sender<bool>>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, told: Self::DeliveryOpaque) {
-        // The caller waits for as long as the record is on its way.
-        told.send(result.is_ok()).unwrap_or(());
-    }
-}
-
-fn direct_producer(cluster: &Cluster) -> ThreadedProducer<Reports> {
-    let ca_file = cluster.ca_file().display().to_string();
-    let brokers = cluster.bootstrap_tls();
-    let environment = Environment::of([
-        ("KAFKA_BROKERS", brokers.as_str()),
-        ("KAFKA_USER", cluster.user()),
-        ("KAFKA_PASSWORD", cluster.password()),
-        ("KAFKA_CA_FILE", &ca_file),
-        ("HOSTNAME", "bench"),
-    ]);
-    let inputs = Inputs { config: None, flags: &[], environment: &environment };
-    let loaded = source::load(inputs, Purpose::Serve).expect("the settings are right");
-    let mut config = ClientConfig::new();
-    for property in librdkafka::producer_properties(&loaded.config) {
-        config.set(property.name.clone(), property.expose());
-    }
-    config.create_with_context(Reports).expect("librdkafka takes the sidecar's properties")
 }
 
 // === the echo ===

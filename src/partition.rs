@@ -97,3 +97,112 @@ fn murmur2(bytes: &[u8]) -> u32 {
     hash = hash.wrapping_mul(MULTIPLIER);
     hash ^ (hash >> 15)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_key(partitioner: Partitioner, key: &[u8], count: u32) -> u32 {
+        partitioner.choose(None, Some(key), count, 0)
+    }
+
+    /// The numbers are Node's: `crypto.createHash('md5').update(text).digest().readUInt32BE(0)`.
+    #[test]
+    fn tenant_md5_is_bit_for_bit_what_the_source_document_computes_on_node() {
+        let long = "a".repeat(300);
+        let cases: [(&[u8], u32); 7] = [
+            (b"tenant-1", 3_758_109_742),
+            (b"acme", 1_404_888_305),
+            (b"k", 2_363_797_867),
+            (long.as_bytes(), 1_314_158_033),
+            ("ünïcode-☃".as_bytes(), 3_917_088_835),
+            (b"0", 3_486_326_916),
+            (&[0, 255, 1, 254], 3_859_531_835),
+        ];
+        for (text, hash) in cases {
+            for count in [1, 6, 7, 1000] {
+                assert_eq!(
+                    by_key(Partitioner::TenantMd5, text, count),
+                    hash % count,
+                    "{text:?} over {count}"
+                );
+            }
+        }
+        // A tenant is text: what is no UTF-8 is replaced before it is hashed, as `Buffer.toString()` does. A key is bytes.
+        let broken = [0x61, 0xff, 0xe2, 0x82, 0x62, 0xf0, 0x9f, 0x98];
+        let by_tenant = Partitioner::TenantMd5.choose(Some(&broken), Some(b"k"), u32::MAX, 0);
+        assert_eq!(by_tenant, 1_332_190_667);
+    }
+
+    #[test]
+    fn the_tenant_wins_over_the_key_and_what_is_empty_counts_as_absent() {
+        let choose = |tenant, key| Partitioner::TenantMd5.choose(tenant, key, 1000, u32::MAX);
+        let (acme, k) = (1_404_888_305 % 1000, 2_363_797_867 % 1000);
+        assert_eq!(choose(Some(&b"acme"[..]), Some(&b"k"[..])), acme);
+        assert_eq!(choose(Some(b""), Some(b"k")), k);
+        assert_eq!(choose(None, Some(b"k")), k);
+        for nothing in [(None, None), (Some(&b""[..]), Some(&b""[..]))] {
+            assert_eq!(choose(nothing.0, nothing.1), 999);
+        }
+    }
+
+    /// The numbers are the Java client's: `Utils.toPositive(Utils.murmur2(bytes))` of kafka-clients 4.1.0.
+    #[test]
+    fn java_murmur2_is_what_the_java_client_computes() {
+        let cases: [(&[u8], u32); 10] = [
+            (b"", 275_646_681),
+            (b"a", 584_102_524),
+            (b"ab", 316_155_434),
+            (b"abc", 479_470_107),
+            (b"key", 1_067_546_281),
+            (b"foobar", 1_357_151_166),
+            (b"tenant-1", 374_640_331),
+            (b"a-little-bit-long-string", 1_161_502_112),
+            ("ünïcode-☃".as_bytes(), 264_762_576),
+            (&[0, 255, 1, 254, 128], 1_074_583_911),
+        ];
+        for (key, hash) in cases {
+            for count in [1, 6, 1000] {
+                assert_eq!(
+                    by_key(Partitioner::JavaMurmur2, key, count),
+                    hash % count,
+                    "{key:?} over {count}"
+                );
+            }
+        }
+        // Java knows no tenant, and a null key alone has no hash.
+        assert_eq!(Partitioner::JavaMurmur2.choose(Some(b"acme"), None, 10, u32::MAX), 9);
+    }
+
+    /// The numbers are librdkafka 2.12.1's: `rd_kafka_msg_partitioner_consistent_random` over 6, 7 and 1000 partitions.
+    #[test]
+    fn librdkafka_crc32_is_what_librdkafka_computes() {
+        let cases: [(&[u8], [u32; 3]); 8] = [
+            (b"a", [3, 4, 907]),
+            (b"abc", [0, 5, 578]),
+            (b"key", [1, 5, 937]),
+            (b"foobar", [5, 6, 69]),
+            (b"tenant-1", [1, 5, 879]),
+            ("ünïcode-☃".as_bytes(), [4, 3, 460]),
+            (b"123456789", [2, 5, 262]),
+            (&[0, 255, 1, 254, 128], [0, 5, 216]),
+        ];
+        for (key, partitions) in cases {
+            let ours = [6, 7, 1000].map(|count| by_key(Partitioner::LibrdkafkaCrc32, key, count));
+            assert_eq!(ours, partitions, "{key:?}");
+        }
+        // An empty key is spread as a null one is.
+        assert_eq!(Partitioner::LibrdkafkaCrc32.choose(None, Some(b""), 10, u32::MAX), 9);
+    }
+
+    #[test]
+    fn every_random_number_lands_in_range_and_evenly() {
+        let mut counts = [0_u32; 7];
+        for step in 0..70_000_u32 {
+            let chosen = Partitioner::TenantMd5.choose(None, None, 7, step.wrapping_mul(2_654_435_761));
+            counts[usize::try_from(chosen).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| count.abs_diff(10_000) < 100), "{counts:?}");
+        assert_eq!(Partitioner::TenantMd5.choose(None, None, 0, 5), 0);
+    }
+}

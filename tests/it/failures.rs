@@ -49,9 +49,11 @@ fn a_wrong_password_is_said_within_three_seconds() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     refusal.expect(Code::FailedPrecondition, "KAFKA_AUTHENTICATION_FAILED", "NO");
     assert_eq!(refusal.pushback_ms, Some(-1));
-    let (status, body) = sidecar.http_get("/readyz");
-    assert_eq!(status, 503);
-    assert!(body.contains("refuses the sidecar's credentials"), "{body}");
+    testkit::eventually(Duration::from_secs(1), "the probe says why", || {
+        let (status, body) = sidecar.http_get("/readyz");
+        assert_eq!(status, 503, "{body}");
+        body.contains("refuses the sidecar's credentials").then_some(())
+    });
     sidecar.wait_for_line(|line| line.contains("refuses the sidecar's credentials"), READY);
     assert!(sidecar.stderr().iter().all(|line| !line.contains("wrong-password")));
 }
@@ -65,7 +67,9 @@ fn an_untrusted_broker_is_refused_and_said() {
     });
     let refusal = refused_within(&sidecar.grpc_address(), text(&topic, "v"), Duration::from_secs(3));
     refusal.expect(Code::FailedPrecondition, "KAFKA_AUTHENTICATION_FAILED", "NO");
-    assert!(sidecar.http_get("/readyz").1.contains("certificate"), "{:?}", sidecar.http_get("/readyz"));
+    testkit::eventually(Duration::from_secs(1), "the probe says why", || {
+        sidecar.http_get("/readyz").1.contains("certificate").then_some(())
+    });
 }
 
 fn an_unknown_topic_is_said_within_a_second() {

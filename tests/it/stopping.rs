@@ -78,7 +78,7 @@ fn load_and_terminate(topic: &str, round: usize) -> Vec<String> {
     });
     eventually(READY, "the load runs", || (answered.load(Ordering::Relaxed) > 200).then_some(()));
     sidecar.signal(Signal::TERM);
-    let status = sidecar.wait_exit(Duration::from_secs(20));
+    let status = sidecar.wait_exit(Duration::from_secs(40));
     assert_eq!(status.code(), Some(0), "{:?}", sidecar.stderr());
     let last = sidecar.stderr().pop().unwrap();
     assert!(last.contains("stopped: delivered"), "{last}");
@@ -109,7 +109,7 @@ fn undelivered_records_are_counted_and_exit_with_two() {
         metrics.lines().any(|line| line == "producer_outstanding_records 7").then_some(())
     });
     sidecar.signal(Signal::TERM);
-    let status = sidecar.wait_exit(Duration::from_secs(20));
+    let status = sidecar.wait_exit(Duration::from_secs(40));
     cluster.thaw_all();
     cluster.heal();
     assert_eq!(status.code(), Some(2), "{:?}", sidecar.stderr());

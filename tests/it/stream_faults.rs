@@ -53,6 +53,7 @@ async fn stream(
     address: String,
     topic: String,
     number: usize,
+    timeout_ms: i64,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
 ) -> Told {
@@ -61,7 +62,7 @@ async fn stream(
         for sequence in 0.. {
             let value = |place: usize| format!("{number}-{}", sequence * RECORDS + place);
             let record = |place: usize| keyed(text(&topic, &value(place)), &(place % 12).to_string());
-            let next = timed(sequence as u64, (0..RECORDS).map(record).collect(), 3_000);
+            let next = timed(sequence as u64, (0..RECORDS).map(record).collect(), timeout_ms);
             if stop.load(Ordering::Relaxed) || frames.send(next).await.is_err() {
                 return sequence;
             }
@@ -84,15 +85,27 @@ async fn stream(
     Told { frames_sent: sending.await.unwrap(), answers, end }
 }
 
-/// Runs streams while `fault` runs, which may wait for so many more answers.
-fn under_load(sidecar: &Sidecar, topic: &str, fault: impl FnOnce(&dyn Fn(usize)) + Send) -> Vec<Told> {
+/// Runs streams while `fault` runs, which may wait for so many more answers; each frame may take so long.
+fn under_load(
+    sidecar: &Sidecar,
+    topic: &str,
+    timeout_ms: i64,
+    fault: impl FnOnce(&dyn Fn(usize)) + Send,
+) -> Vec<Told> {
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             run(async {
                 let start = |number| {
                     let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                    tokio::spawn(stream(sidecar.grpc_address(), topic.to_owned(), number, stop, answered))
+                    tokio::spawn(stream(
+                        sidecar.grpc_address(),
+                        topic.to_owned(),
+                        number,
+                        timeout_ms,
+                        stop,
+                        answered,
+                    ))
                 };
                 let mut told = Vec::new();
                 for running in (0..STREAMS).map(start).collect::<Vec<_>>() {
@@ -168,7 +181,7 @@ fn order_and_truth_through_killed_frozen_and_mute_brokers() {
     let topic = cluster.create_topic("stream-faults", 6, &[]);
     let sidecar = through_proxies().start();
     sidecar.wait_ready(READY);
-    let told = under_load(&sidecar, &topic, |more| {
+    let told = under_load(&sidecar, &topic, 3_000, |more| {
         cluster.kill(1);
         more(40);
         cluster.start_node(1);
@@ -322,9 +335,10 @@ fn sigterm_answers_every_frame_that_was_read() {
     let topic = cluster.create_topic("stream-sigterm", 6, &[]);
     let sidecar = over_tls().start();
     sidecar.wait_ready(READY);
-    let told = under_load(&sidecar, &topic, |_| {
+    // What a busy cluster takes late it takes all the same: the drain is longer than any frame waits.
+    let told = under_load(&sidecar, &topic, 20_000, |_| {
         sidecar.signal(Signal::TERM);
-        let status = sidecar.wait_exit(Duration::from_secs(20));
+        let status = sidecar.wait_exit(Duration::from_secs(40));
         assert_eq!(status.code(), Some(0), "{:?}", sidecar.stderr());
     });
     for stream in &told {
