@@ -308,4 +308,15 @@ mod tests {
         assert!(in_range(None, 3) && in_range(Some(0), 3) && in_range(Some(2), 3));
         assert!(!in_range(Some(3), 3) && !in_range(Some(-1), 3));
     }
+
+    #[test]
+    fn waiting_is_in_vain_after_a_refusal_or_a_fatal_error_alone() {
+        for hopeful in [State::Connecting, State::Connected, State::Unreachable("no route".into())] {
+            assert_eq!(refusal(&hopeful), None);
+        }
+        let told = |state| refusal(&state).map(|failure| (failure.reason(), failure.persisted()));
+        let no = crate::failure::Persisted::No;
+        assert_eq!(told(State::Refused("password".into())), Some((Reason::KafkaAuthenticationFailed, no)));
+        assert_eq!(told(State::Fatal("fenced".into())), Some((Reason::BrokersUnavailable, no)));
+    }
 }
