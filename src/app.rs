@@ -23,9 +23,9 @@ use crate::{
     },
     lifecycle::{Lifecycle, Phase},
     pipeline::{
-        held::{Entry, Way},
         readiness::{self, Readiness},
         send::{Drained, Sender},
+        way::{Flows, Way},
     },
     telemetry::metrics::Metrics,
 };
@@ -181,8 +181,10 @@ fn connect(
         properties.iter().map(|property| (property.name.clone(), property.expose().to_owned())).collect();
     properties.extend(bootstrap_servers.map(|servers| ("bootstrap.servers".to_owned(), servers)));
     let reachability = Arc::new(Reachability::default());
+    let flows = Arc::new(Flows::default());
+    let reported = Arc::clone(&flows);
     let context =
-        Context::new(Arc::clone(&reachability), |entry: Arc<Entry>, delivery| entry.delivered(delivery));
+        Context::new(Arc::clone(&reachability), move |mark, delivery| reported.reported(mark, delivery));
     let statistics = context.statistics();
     let producer = Producer::start(&properties, context)?;
     let bounds = TopicsBounds {
@@ -192,7 +194,7 @@ fn connect(
     };
     let topics =
         Topics::start(producer.client(), Arc::clone(&reachability), bounds).map_err(AppError::Thread)?;
-    Ok((Arc::new(Way { producer, reachability, topics }), statistics))
+    Ok((Way::new(producer, reachability, topics, flows), statistics))
 }
 
 /// Starts what follows the state of the cluster for as long as the process runs.

@@ -97,9 +97,9 @@ impl Service {
         stamp::stamp(&mut record, &trace_context(&metadata));
         let deadline = self.deadlines.of_call(&metadata, arrived);
         let topic = record.topic.clone();
-        let outcome = self.sender.send(record, deadline).await;
-        self.sender.observe(&topic, arrived.elapsed());
-        outcome.map_err(|failure| failure.within("record"))
+        let outcome = self.sender.send(record, "record", deadline).await;
+        self.sender.metrics_of(&topic).duration(arrived.elapsed());
+        outcome
     }
 
     /// Counts a failure that is answered, logs it, and makes its status.

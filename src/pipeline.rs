@@ -4,9 +4,11 @@
 pub mod batch;
 pub mod budget;
 pub mod held;
-pub mod pending;
+pub mod line;
 pub mod readiness;
 pub mod send;
+pub mod ticket;
+pub mod way;
 
 use crate::{failure::Failure, record::Receipt};
 

@@ -118,6 +118,14 @@ impl fmt::Debug for Topic {
 
 // === impl Header ===
 
+impl Header {
+    /// Returns the bytes of name and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 impl fmt::Debug for Header {
     /// Prints the name and the length: values are the tenants' data.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,12 +140,9 @@ impl Record {
     /// Returns the bytes that count against the limits: key, value, header names and header values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter();
         self.key.as_ref().map_or(0, Bytes::len)
             + self.value.as_ref().map_or(0, Bytes::len)
-            + headers
-                .map(|header| header.name.len() + header.value.as_ref().map_or(0, Bytes::len))
-                .sum::<usize>()
+            + self.headers.iter().map(Header::bytes).sum::<usize>()
     }
 
     /// Returns the value of the first header of that name; the inner `None` is a null value.

@@ -38,6 +38,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("metadata.broker.list", BY_SETTING),
     ("queue.buffering.max.*", BY_SETTING),
     ("compression.type", BY_SETTING),
+    ("batch.num.messages", GUARANTEE),
     ("delivery.timeout.ms", BY_SETTING),
     ("metadata.max.age.ms", BY_SETTING),
     ("message.max.bytes", BY_SETTING),
@@ -137,17 +138,25 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Returns the most bytes that librdkafka puts into one request for a partition, its framing included.
+#[must_use]
+pub fn request_bytes_max(config: &Config) -> usize {
+    config.kafka.batch_bytes.min(message_bytes_max(config))
+}
+
+fn message_bytes_max(config: &Config) -> usize {
+    config.limits.record_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES).min(MESSAGE_BYTES_BOUND)
+}
+
 /// Sizes librdkafka's queue and its largest message so that ours are always the ones that refuse.
 fn room(config: &Config) -> [Property; 3] {
     let records = config.queue.records_max.saturating_add(QUEUE_RECORDS_HEADROOM);
     let kib = config.queue.bytes_max / 1024;
     let kib = kib.saturating_add(kib / 4).saturating_add(QUEUE_KIB_HEADROOM);
-    let message_bytes =
-        config.limits.record_bytes_max.saturating_add(MESSAGE_OVERHEAD_BYTES).min(MESSAGE_BYTES_BOUND);
     [
         Property::open("queue.buffering.max.messages", records.to_string()),
         Property::open("queue.buffering.max.kbytes", kib.to_string()),
-        Property::open("message.max.bytes", message_bytes.to_string()),
+        Property::open("message.max.bytes", message_bytes_max(config).to_string()),
     ]
 }
 

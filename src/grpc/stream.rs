@@ -38,8 +38,11 @@ use crate::{
     failure::{Failure, Reason},
     lifecycle::{Lifecycle, Phase},
     pipeline::{Outcome, batch::Batch, send::Sender},
-    record::Record,
-    telemetry::{metrics::Metrics, trace_context::TraceContext},
+    record::{Record, Topic},
+    telemetry::{
+        metrics::{Metrics, TopicMetrics},
+        trace_context::TraceContext,
+    },
 };
 
 /// Answers that wait for the connection to take them.
@@ -238,7 +241,8 @@ impl Streams {
                     .map(|record| record.and_then(|record| Err(no_window(&record))))
                     .collect(),
             };
-            let batch = Batch::accept(&self.sender, "records", records, deadline).await;
+            let batch =
+                Batch::accept(&self.sender, records, |index| format!("records[{index}]"), deadline).await;
             if flights.send(Flight { sequence, arrived, batch, _window: window }).is_err() {
                 return;
             }
@@ -262,12 +266,9 @@ impl Streams {
     ) -> Answered {
         while let Some(Flight { sequence, arrived, batch, _window }) = flights.recv().await {
             let outcomes = batch.outcomes().await;
-            let took = arrived.elapsed();
-            let results = outcomes.into_iter().map(|outcome| {
-                self.observe(&outcome, took);
-                encode::result(outcome)
-            });
-            let answer = SendBatchResponse { sequence, results: results.collect() };
+            self.observe(&outcomes, arrived.elapsed());
+            let results = outcomes.into_iter().map(encode::result).collect();
+            let answer = SendBatchResponse { sequence, results };
             match timeout(self.limits.responses_not_read, answers.send(answer)).await {
                 Ok(Ok(())) => {}
                 // The caller is gone; the task is about to end.
@@ -278,16 +279,24 @@ impl Streams {
         Answered::All
     }
 
-    fn observe(&self, outcome: &Outcome, took: Duration) {
-        let topic = match outcome {
-            Ok(receipt) => Some(&receipt.topic),
-            Err(failure) => {
-                self.metrics.failure(failure.reason());
-                failure.failed_topic()
+    fn observe(&self, outcomes: &[Outcome], took: Duration) {
+        // The records of a frame are often of one topic.
+        let mut last: Option<(&Topic, TopicMetrics)> = None;
+        for outcome in outcomes {
+            let topic = match outcome {
+                Ok(receipt) => Some(&receipt.topic),
+                Err(failure) => {
+                    self.metrics.failure(failure.reason());
+                    failure.failed_topic()
+                }
+            };
+            let Some(topic) = topic else { continue };
+            if last.as_ref().is_none_or(|(of, _)| *of != topic) {
+                last = Some((topic, self.sender.metrics_of(topic)));
             }
-        };
-        if let Some(topic) = topic {
-            self.sender.observe(topic, took);
+            if let Some((_, metrics)) = &last {
+                metrics.duration(took);
+            }
         }
     }
 

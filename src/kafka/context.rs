@@ -2,6 +2,7 @@
 //! Must never panic into librdkafka and never block: a stuck or dead polling thread leaves every caller waiting.
 
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use super::{
     classify, ffi,
+    producer::NativeHeaders,
     reachability::Reachability,
     statistics::{self, Statistics},
 };
@@ -32,20 +34,21 @@ pub struct Delivered {
 }
 
 /// Why a record was not delivered, before it is known whose record it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undelivered {
     code: RDKafkaErrorCode,
     status: ffi::MessageStatus,
+    /// The record's headers, where it may go again.
+    headers: Option<NativeHeaders>,
 }
 
 /// What became of a record that was handed to librdkafka.
 pub type Delivery = Result<Delivered, Undelivered>;
 
-type OnDelivery<T> = Box<dyn Fn(Arc<T>, Delivery) + Send + Sync>;
+type OnDelivery = Box<dyn Fn(u64, Delivery) + Send + Sync>;
 
-/// The callbacks of one producer; `T` is what travels with each record and comes back with its report.
-pub struct Context<T> {
-    on_delivery: OnDelivery<T>,
+/// The callbacks of one producer; a number travels with each record and comes back with its report.
+pub struct Context {
+    on_delivery: OnDelivery,
     reachability: Arc<Reachability>,
     statistics: watch::Sender<Statistics>,
 }
@@ -56,13 +59,18 @@ impl Undelivered {
     /// Makes the report of a record that librdkafka did not even take over.
     #[must_use]
     pub fn not_taken(code: RDKafkaErrorCode) -> Self {
-        Self { code, status: ffi::MessageStatus::NotPersisted }
+        Self { code, status: ffi::MessageStatus::NotPersisted, headers: None }
     }
 
     /// Returns whether the record, or another of its batch, was too large and nothing of the batch was written.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
         self.status == ffi::MessageStatus::NotPersisted && classify::is_too_large(self.code)
+    }
+
+    /// Returns the headers that came back with a record that is too large; librdkafka had taken them over.
+    pub fn take_headers(&mut self) -> Option<NativeHeaders> {
+        self.headers.take()
     }
 
     /// Says it as a failure of that record.
@@ -72,13 +80,19 @@ impl Undelivered {
     }
 }
 
+impl fmt::Debug for Undelivered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({:?})", classify::name(self.code), self.status)
+    }
+}
+
 // === impl Context ===
 
-impl<T> Context<T> {
+impl Context {
     /// Makes the callbacks; `on_delivery` runs on the polling thread and must be quick.
     pub fn new(
         reachability: Arc<Reachability>,
-        on_delivery: impl Fn(Arc<T>, Delivery) + Send + Sync + 'static,
+        on_delivery: impl Fn(u64, Delivery) + Send + Sync + 'static,
     ) -> Self {
         Self {
             on_delivery: Box::new(on_delivery),
@@ -93,7 +107,7 @@ impl<T> Context<T> {
     }
 }
 
-impl<T: Send + Sync> ClientContext for Context<T> {
+impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         guarded("log", || match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -129,21 +143,31 @@ impl<T: Send + Sync> ClientContext for Context<T> {
     }
 }
 
-impl<T: Send + Sync> ProducerContext for Context<T> {
-    type DeliveryOpaque = Arc<T>;
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Arc<T>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         guarded("delivery", || {
             let delivery = match result {
                 Ok(message) => Ok(delivered(message)),
-                Err((error, message)) => Err(Undelivered {
-                    code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
-                    status: ffi::message_status(message),
-                }),
+                Err((error, message)) => {
+                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                    let mut undelivered =
+                        Undelivered { code, status: ffi::message_status(message), headers: None };
+                    if undelivered.is_too_large() {
+                        undelivered.headers = NativeHeaders::of_report(message);
+                    }
+                    Err(undelivered)
+                }
             };
-            (self.on_delivery)(opaque, delivery);
+            (self.on_delivery)(number(opaque), delivery);
         });
     }
+}
+
+/// Returns the number that travelled; both are 64 bits wide where the program is built (`producer`).
+fn number(opaque: usize) -> u64 {
+    u64::try_from(opaque).unwrap_or(u64::MAX)
 }
 
 fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
@@ -166,11 +190,11 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_callback_ends_there() {
-        let context: Context<()> = Context::new(Arc::default(), |_, _| panic!("planted"));
+        let context = Context::new(Arc::default(), |_, _| panic!("planted"));
         let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
         context.error(error, "gone");
         guarded("test", || {
-            (context.on_delivery)(Arc::new(()), Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull)));
+            (context.on_delivery)(0, Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull)));
         });
     }
 }

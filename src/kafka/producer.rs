@@ -15,12 +15,12 @@ use rdkafka::{
     ClientConfig,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
+    message::{BorrowedMessage, Header, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
 use super::context::{Context, Undelivered};
-use crate::record::Record;
+use crate::record::{self, Record};
 
 /// How long one turn of the polling thread lasts at most; also how long an end waits for it.
 const POLL_MS: u64 = 100;
@@ -39,24 +39,30 @@ pub enum ConnectError {
     Thread(#[source] std::io::Error),
 }
 
-/// The rdkafka client of a producer whose records carry a `T`.
-pub type Client<T> = BaseProducer<Context<T>>;
+/// The number of a record is librdkafka's opaque pointer, which must hold it.
+const _: () = assert!(usize::BITS == u64::BITS, "records are numbered with 64 bits");
 
-/// A running producer; `T` travels with each record and comes back with its report.
-pub struct Producer<T: Send + Sync + 'static> {
-    client: Arc<Client<T>>,
+/// The rdkafka client of a producer.
+pub type Client = BaseProducer<Context>;
+
+/// A record's headers in librdkafka's form, which takes them over with the record.
+pub struct NativeHeaders(OwnedHeaders);
+
+/// A running producer.
+pub struct Producer {
+    client: Arc<Client>,
     stop: Arc<AtomicBool>,
     polling: Option<JoinHandle<()>>,
 }
 
-impl<T: Send + Sync + 'static> Producer<T> {
+impl Producer {
     /// Starts a producer; returns before any broker has been reached.
     ///
     /// # Errors
     /// Where librdkafka refuses the properties; no value is in the error.
-    pub fn start(properties: &[(String, String)], context: Context<T>) -> Result<Self, ConnectError> {
+    pub fn start(properties: &[(String, String)], context: Context) -> Result<Self, ConnectError> {
         let config = client_config(properties);
-        let client = Client::<T>::from_config_and_context(&config, context)
+        let client = Client::from_config_and_context(&config, context)
             .map_err(|error| without_value(&error, properties))?;
         let client = Arc::new(client);
         let stop = Arc::new(AtomicBool::new(false));
@@ -75,36 +81,37 @@ impl<T: Send + Sync + 'static> Producer<T> {
 
     /// Returns the client, for metadata.
     #[must_use]
-    pub fn client(&self) -> Arc<Client<T>> {
+    pub fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client)
     }
 
-    /// Hands the record to librdkafka for that partition; never blocks. A report follows, once, for every record taken over.
+    /// Hands the record to librdkafka, with these headers and not its own, for that partition; never blocks. A report with the record's number follows, once, for
+    /// every record taken over.
     ///
     /// # Errors
-    /// Gives the companion back where librdkafka does not take the record over; it is then surely not written.
+    /// Where librdkafka does not take the record over; it is then surely not written, and no report follows.
     pub fn hand_over(
         &self,
         record: &Record,
+        headers: Option<NativeHeaders>,
         partition: i32,
-        companion: Arc<T>,
-    ) -> Result<(), (Undelivered, Arc<T>)> {
-        let mut outgoing =
-            BaseRecord::<'_, [u8], [u8], Arc<T>>::with_opaque_to(record.topic.as_str(), companion)
-                .partition(partition)
-                .timestamp(record.timestamp_ms);
+        number: u64,
+    ) -> Result<(), Undelivered> {
+        let opaque = usize::try_from(number).unwrap_or(usize::MAX);
+        let mut outgoing = BaseRecord::<'_, [u8], [u8], usize>::with_opaque_to(record.topic.as_str(), opaque)
+            .partition(partition)
+            .timestamp(record.timestamp_ms);
         if let Some(key) = &record.key {
             outgoing = outgoing.key(key);
         }
         if let Some(value) = &record.value {
             outgoing = outgoing.payload(value);
         }
-        if !record.headers.is_empty() {
-            outgoing = outgoing.headers(native_headers(record));
+        if let Some(NativeHeaders(headers)) = headers {
+            outgoing = outgoing.headers(headers);
         }
-        self.client.send(outgoing).map_err(|(error, refused)| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            (Undelivered::not_taken(code), refused.delivery_opaque)
+        self.client.send(outgoing).map_err(|(error, _)| {
+            Undelivered::not_taken(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))
         })
     }
 
@@ -114,11 +121,13 @@ impl<T: Send + Sync + 'static> Producer<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for Producer<T> {
+impl Drop for Producer {
     /// Ends the polling thread and the client; blocks for up to a second, so drop it where blocking is allowed.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        // A report may have been the last to hold the producer: that thread cannot wait for itself.
         if let Some(polling) = self.polling.take()
+            && polling.thread().id() != thread::current().id()
             && polling.join().is_err()
         {
             tracing::error!("the polling thread had panicked");
@@ -126,7 +135,7 @@ impl<T: Send + Sync + 'static> Drop for Producer<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> fmt::Debug for Producer<T> {
+impl fmt::Debug for Producer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Producer").finish_non_exhaustive()
     }
@@ -167,11 +176,25 @@ fn without_value(error: &KafkaError, properties: &[(String, String)]) -> Connect
     ConnectError::Configuration(code.to_owned())
 }
 
-fn native_headers(record: &Record) -> OwnedHeaders {
-    let empty = OwnedHeaders::new_with_capacity(record.headers.len());
-    record.headers.iter().fold(empty, |headers, header| {
-        headers.insert(Header { key: &header.name, value: header.value.as_deref() })
-    })
+// === impl NativeHeaders ===
+
+impl NativeHeaders {
+    /// Copies headers into librdkafka's form; `None` where there are none.
+    #[must_use]
+    pub fn of(headers: &[record::Header]) -> Option<Self> {
+        if headers.is_empty() {
+            return None;
+        }
+        let empty = OwnedHeaders::new_with_capacity(headers.len());
+        Some(Self(headers.iter().fold(empty, |native, header| {
+            native.insert(Header { key: &header.name, value: header.value.as_deref() })
+        })))
+    }
+
+    /// Copies the headers of a record that came back.
+    pub(super) fn of_report(message: &BorrowedMessage<'_>) -> Option<Self> {
+        message.headers().map(|headers| Self(headers.detach()))
+    }
 }
 
 #[cfg(test)]
@@ -193,9 +216,7 @@ mod tests {
             ],
         ] {
             let refused = match check(&properties) {
-                Ok(()) => {
-                    Producer::<()>::start(&properties, Context::new(Arc::default(), |_, _| ())).map(drop)
-                }
+                Ok(()) => Producer::start(&properties, Context::new(Arc::default(), |_, _| ())).map(drop),
                 Err(error) => Err(error),
             };
             let error = refused.expect_err("librdkafka takes none of these");

@@ -42,6 +42,12 @@ impl Reachability {
         self.state.subscribe()
     }
 
+    /// Returns the state as it is now.
+    #[must_use]
+    pub fn now(&self) -> State {
+        self.state.borrow().clone()
+    }
+
     /// Returns whether a broker has let us in and the connection stands.
     #[must_use]
     pub fn is_connected(&self) -> bool {

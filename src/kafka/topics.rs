@@ -62,8 +62,8 @@ impl Topics {
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub fn start<T: Send + Sync + 'static>(
-        client: Arc<Client<T>>,
+    pub fn start(
+        client: Arc<Client>,
         reachability: Arc<Reachability>,
         bounds: TopicsBounds,
     ) -> std::io::Result<Arc<Self>> {
@@ -192,8 +192,8 @@ fn make_room(known: &mut HashMap<Topic, Known>, bounds: TopicsBounds) {
 }
 
 /// The metadata thread.
-struct Asker<T: Send + Sync + 'static> {
-    client: Arc<Client<T>>,
+struct Asker {
+    client: Arc<Client>,
     reachability: Arc<Reachability>,
     topics: Arc<Topics>,
     requested: mpsc::Receiver<Topic>,
@@ -204,7 +204,7 @@ struct Asker<T: Send + Sync + 'static> {
     refreshed: Instant,
 }
 
-impl<T: Send + Sync + 'static> Asker<T> {
+impl Asker {
     fn run(mut self) {
         while !self.topics.stop.load(Ordering::Acquire) {
             if !self.reachability.is_connected() {

@@ -1,255 +1,217 @@
-//! Owns the records on their way into one partition: which are handed to librdkafka and which still wait here, in order.
-//! Must never hand a record over twice while its outcome is open, nor one before an earlier one that still waits.
+//! Owns the records on their way into one partition: hands over what its line lets go, and tells the outcomes.
+//! Must never hand a record over twice while its outcome is open; what may go, and when, is decided in `line`.
 //!
-//! A record waits here while no broker is connected (then it can be taken out, and is surely not written), and while
-//! its partition sorts out a batch that was refused for its size: Kafka refuses the whole batch for one record, so each
-//! record of it is sent again alone, and only one that fails alone is too large.
+//! A record waits here while no broker is connected and while an earlier run of its partition is in flight: then it can be
+//! taken out, and is surely not written. It also waits while its partition sorts out a run that was refused for its size:
+//! Kafka refuses the whole request for one record, so its halves are sent again, and only a record that fails alone is too
+//! large.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::{Outcome, budget::Share};
+use super::{
+    budget::Share,
+    line::{Line, Place, RunBounds},
+    ticket::Ticket,
+    way::{Mark, Way},
+};
 use crate::{
     failure::{Failure, Reason},
-    kafka::{context::Delivery, producer::Producer, reachability::Reachability, topics::Topics},
-    record::{Receipt, Record, Topic},
+    kafka::{
+        context::{Delivery, Undelivered},
+        producer::NativeHeaders,
+    },
+    record::{Header, Receipt, Record, Topic},
     telemetry::metrics::TopicMetrics,
 };
 
-/// The way to Kafka that all partitions share.
-#[derive(Debug)]
-pub struct Way {
-    /// The producer in use.
-    pub producer: Producer<Entry>,
-    /// Whether the cluster is there.
-    pub reachability: Arc<Reachability>,
-    /// The partition counts, corrected by what deliveries tell.
-    pub topics: Arc<Topics>,
-}
+/// What a record counts in its run beyond its own bytes, in bytes: the framing of Kafka's record format at its longest.
+const RECORD_FRAMING_BYTES: usize = 40;
+/// The same for each header.
+const HEADER_FRAMING_BYTES: usize = 10;
+
+/// How many records are handed over for each reading of the clock: they take microseconds, a reading a good part of one.
+const CLOCK_EVERY: usize = 8;
 
 /// A record from its acceptance to its outcome.
-pub struct Entry {
+pub struct Item {
     record: Record,
-    flow: Arc<Flow>,
-    /// The place in the order of its partition.
-    sequence: u64,
-    /// Whether its batch was refused for its size, so that it must travel alone.
-    suspect: AtomicBool,
-    /// Taken when the outcome is known; the caller holds the other end of the channel and may have dropped it.
-    open: Mutex<Option<(oneshot::Sender<Outcome>, Share)>>,
+    /// Its headers, none while librdkafka has them.
+    headers: Option<NativeHeaders>,
+    /// What it counts in its run.
+    run_bytes: usize,
+    /// Who is told.
+    ticket: Ticket,
+    /// Its part of the budget, given back with the outcome.
+    share: Share,
 }
 
 /// The records of one partition.
 #[derive(Debug)]
 pub struct Flow {
-    way: Arc<Way>,
+    number: u32,
+    topic: Topic,
     partition: i32,
+    bounds: RunBounds,
     metrics: TopicMetrics,
-    state: Mutex<State>,
+    line: Mutex<Line<Item>>,
 }
 
-#[derive(Default, Debug)]
-struct State {
-    sequence_next: u64,
-    in_flight: usize,
-    /// Whether the only record in flight is a suspect, which nothing may accompany.
-    alone_in_flight: bool,
-    /// What waits here, by its place in the order.
-    held: BTreeMap<u64, Arc<Entry>>,
-}
+// === impl Item ===
 
-// === impl Entry ===
-
-impl Entry {
-    /// Returns the topic.
+impl Item {
+    /// Makes the item of a record. Its headers take librdkafka's form here, by whoever brings it, so that a run is handed
+    /// over in one go.
     #[must_use]
-    pub fn topic(&self) -> &Topic {
-        &self.record.topic
-    }
-
-    /// Returns the partition.
-    #[must_use]
-    pub fn partition(&self) -> i32 {
-        self.flow.partition
-    }
-
-    /// Returns the way to Kafka that it takes.
-    #[must_use]
-    pub fn way(&self) -> &Way {
-        &self.flow.way
-    }
-
-    /// Takes the record out if it still waits here; returns whether it did. It is then surely not written.
-    #[must_use]
-    pub fn withdraw(&self, reason: Reason) -> bool {
-        let withdrawn = self.flow.state.lock().held.remove(&self.sequence);
-        if let Some(entry) = &withdrawn {
-            // Something behind it may have waited for this one only.
-            self.flow.hand_over_held();
-            entry.flow.metrics.error(reason);
-            drop(entry.open.lock().take());
-        }
-        withdrawn.is_some()
-    }
-
-    /// Takes in the delivery report; runs on the polling thread.
-    pub fn delivered(self: Arc<Self>, delivery: Delivery) {
-        let flow = Arc::clone(&self.flow);
-        let alone = self.suspect.load(Ordering::Relaxed);
-        {
-            let mut state = flow.state.lock();
-            state.in_flight = state.in_flight.saturating_sub(1);
-            state.alone_in_flight = false;
-            if let Err(undelivered) = &delivery
-                && undelivered.is_too_large()
-                && !alone
-                && self.is_awaited()
-            {
-                self.suspect.store(true, Ordering::Relaxed);
-                state.held.insert(self.sequence, self);
-                drop(state);
-                flow.hand_over_held();
-                return;
-            }
-        }
-        let outcome = match delivery {
-            Ok(delivered) => Ok(Receipt {
-                topic: self.record.topic.clone(),
-                partition: flow.partition,
-                offset: delivered.offset,
-                timestamp_ms: delivered.timestamp_ms.unwrap_or(self.record.timestamp_ms),
-            }),
-            Err(undelivered) => Err(undelivered.failure(&self.record.topic, flow.partition)),
-        };
-        self.settle(outcome);
-        flow.hand_over_held();
-    }
-
-    /// Returns whether somebody still waits for the outcome: a record that nobody waits for is not sent a second time.
-    fn is_awaited(&self) -> bool {
-        self.open.lock().as_ref().is_some_and(|(caller, _)| !caller.is_closed())
-    }
-
-    /// Tells the outcome to the caller, if it still listens, and counts it.
-    fn settle(&self, outcome: Outcome) {
-        let Some((caller, share)) = self.open.lock().take() else {
-            return;
-        };
-        match &outcome {
-            Ok(_) => self.flow.metrics.success(),
-            Err(failure) => {
-                self.flow.metrics.error(failure.reason());
-                if failure.reason() == Reason::TopicNotFound {
-                    self.flow.way.topics.forget(&self.record.topic);
-                }
-            }
-        }
-        drop(share);
-        // A caller that went away, or was answered at its deadline, has dropped the other end: the outcome is counted.
-        if let Err(unheard) = caller.send(outcome) {
-            tracing::trace!(?unheard, "nobody waits for this outcome any more");
-        }
+    pub fn new(mut record: Record, ticket: Ticket, share: Share) -> Self {
+        let headers = std::mem::take(&mut record.headers);
+        let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * headers.len();
+        let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
+        Self { record, headers: NativeHeaders::of(&headers), run_bytes, ticket, share }
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for Item {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Entry({:?} to partition {})", self.record, self.flow.partition)
+        fmt::Debug::fmt(&self.record, formatter)
     }
 }
 
 // === impl Flow ===
 
 impl Flow {
-    /// Makes the flow of one partition.
+    /// Makes the flow of one partition, found by its number.
     #[must_use]
-    pub fn new(way: Arc<Way>, partition: i32, metrics: TopicMetrics) -> Arc<Self> {
-        Arc::new(Self { way, partition, metrics, state: Mutex::default() })
+    pub fn new(
+        number: u32,
+        topic: Topic,
+        partition: i32,
+        bounds: RunBounds,
+        metrics: TopicMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self { number, topic, partition, bounds, metrics, line: Mutex::default() })
     }
 
-    /// Takes a record in behind all earlier ones and hands it over if it may go; never blocks.
+    /// Returns the topic.
     #[must_use]
-    pub fn submit(
-        self: &Arc<Self>,
-        record: Record,
-        share: Share,
-    ) -> (Arc<Entry>, oneshot::Receiver<Outcome>) {
-        let (caller, outcome) = oneshot::channel();
-        let mut state = self.state.lock();
-        let entry = Arc::new(Entry {
-            record,
-            flow: Arc::clone(self),
-            sequence: state.sequence_next,
-            suspect: AtomicBool::new(false),
-            open: Mutex::new(Some((caller, share))),
-        });
-        state.sequence_next += 1;
-        // The state of the connection is read under the lock: `hand_over_held` takes the lock after the connection came up.
-        if state.held.is_empty() && !state.alone_in_flight && self.way.reachability.is_connected() {
-            state.in_flight += 1;
-            if let Err((undelivered, refused)) = self.give(&entry) {
-                state.in_flight -= 1;
-                drop(state);
-                refused.settle(Err(undelivered.failure(&entry.record.topic, self.partition)));
-            }
-        } else {
-            state.held.insert(entry.sequence, Arc::clone(&entry));
-        }
-        (entry, outcome)
+    pub const fn topic(&self) -> &Topic {
+        &self.topic
     }
 
-    /// Hands over what waits, as far as it may go now.
-    pub fn hand_over_held(self: &Arc<Self>) {
+    /// Returns the partition.
+    #[must_use]
+    pub const fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Takes a record in behind all earlier ones; it goes with the next [`Flow::hand_over`] that may take it.
+    pub fn push(&self, item: Item) -> Mark {
+        let run_bytes = item.run_bytes;
+        Mark::new(self.number, self.line.lock().push(item, run_bytes))
+    }
+
+    /// Hands over what may go now; never blocks.
+    pub fn hand_over(&self, way: &Way) {
         let mut refused = Vec::new();
         {
-            let mut state = self.state.lock();
-            while !state.alone_in_flight && self.way.reachability.is_connected() {
-                let Some(first) = state.held.first_entry() else { break };
-                let alone = first.get().suspect.load(Ordering::Relaxed);
-                if alone && state.in_flight > 0 {
-                    break;
+            let mut line = self.line.lock();
+            // The state of the connection is read under the lock: whoever follows it calls this after it came up.
+            if !way.reachability.is_connected() {
+                return;
+            }
+            let (mut now, mut handed) = (Instant::now(), 0_usize);
+            while let Some((place, item)) = line.start_next(now, &self.bounds) {
+                let number = Mark::new(self.number, place).number();
+                let headers = item.headers.take();
+                let taken = way.producer.hand_over(&item.record, headers, self.partition, number);
+                if let Err(undelivered) = taken {
+                    refused.extend(line.end(place).map(|item| (item, undelivered)));
                 }
-                let Some((_, entry)) = state.held.pop_first() else { break };
-                state.in_flight += 1;
-                state.alone_in_flight = alone;
-                if let Err((undelivered, entry)) = self.give(&entry) {
-                    state.in_flight -= 1;
-                    state.alone_in_flight = false;
-                    refused.push((undelivered, entry));
+                handed += 1;
+                if handed.is_multiple_of(CLOCK_EVERY) {
+                    now = Instant::now();
                 }
             }
         }
-        for (undelivered, entry) in refused {
-            let failure = undelivered.failure(&entry.record.topic, self.partition);
-            entry.settle(Err(failure));
+        for (item, undelivered) in refused {
+            self.settle(way, item, Err(undelivered));
         }
     }
 
-    /// Refuses what waits here.
-    pub fn refuse_held(&self, failure: &Failure) {
-        let held = std::mem::take(&mut self.state.lock().held);
-        for entry in held.into_values() {
-            let failure = failure.clone().topic(&entry.record.topic).partition(self.partition);
-            entry.settle(Err(failure));
+    /// Takes in the report of a record; runs on the polling thread.
+    pub fn reported(&self, way: &Way, place: Place, mut delivery: Delivery) {
+        let (item, is_idle) = {
+            let mut line = self.line.lock();
+            let comes_back = matches!(&delivery, Err(undelivered) if undelivered.is_too_large())
+                // A record that nobody waits for is not sent a second time.
+                && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
+            let item = match comes_back.then(|| line.put_back(place)).flatten() {
+                Some(item) => {
+                    item.headers = delivery.as_mut().err().and_then(Undelivered::take_headers);
+                    None
+                }
+                None => line.end(place),
+            };
+            (item, line.is_idle() && line.is_waiting())
+        };
+        if let Some(item) = item {
+            self.settle(way, item, delivery);
+        }
+        if is_idle {
+            self.hand_over(way);
+        }
+    }
+
+    /// Takes a record out if it still waits here, and tells that failure as its outcome; returns whether it did.
+    pub fn withdraw(&self, place: Place, failure: impl FnOnce() -> Failure) -> bool {
+        let withdrawn = self.line.lock().withdraw(place);
+        let Some(item) = withdrawn else { return false };
+        self.refuse(item, failure());
+        true
+    }
+
+    /// Refuses all that waits here.
+    pub fn refuse_waiting(&self, failure: &Failure) {
+        let waiting = self.line.lock().take_waiting();
+        for item in waiting {
+            self.refuse(item, failure.clone());
         }
     }
 
     /// Returns whether anything waits here.
     #[must_use]
-    pub fn is_holding(&self) -> bool {
-        !self.state.lock().held.is_empty()
+    pub fn is_waiting(&self) -> bool {
+        self.line.lock().is_waiting()
     }
 
-    fn give(&self, entry: &Arc<Entry>) -> Result<(), (crate::kafka::context::Undelivered, Arc<Entry>)> {
-        self.way.producer.hand_over(&entry.record, self.partition, Arc::clone(entry))
+    /// Counts and tells an outcome. The share goes first: whoever hears of the outcome finds its room free.
+    fn settle(&self, way: &Way, item: Item, delivery: Delivery) {
+        match delivery {
+            Ok(delivered) => {
+                self.metrics.success();
+                drop(item.share);
+                item.ticket.tell(Ok(Receipt {
+                    topic: self.topic.clone(),
+                    partition: self.partition,
+                    offset: delivered.offset,
+                    timestamp_ms: delivered.timestamp_ms.unwrap_or(item.record.timestamp_ms),
+                }));
+            }
+            Err(undelivered) => {
+                let failure = undelivered.failure(&self.topic, self.partition);
+                if failure.reason() == Reason::TopicNotFound {
+                    way.topics.forget(&self.topic);
+                }
+                self.refuse(item, failure);
+            }
+        }
+    }
+
+    fn refuse(&self, item: Item, failure: Failure) {
+        self.metrics.error(failure.reason());
+        drop(item.share);
+        item.ticket.tell(Err(failure.topic(&self.topic).partition(self.partition)));
     }
 }

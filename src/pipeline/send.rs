@@ -1,4 +1,4 @@
-//! Owns the way of one record: bounded, its partition chosen, handed over or held, answered by its deadline.
+//! Owns the way of a record into its partition's flow: bounded, its topic known, its partition chosen; and draining.
 //! Must never answer "not written" for a record that librdkafka has, nor "maybe" for one that it never had.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -8,12 +8,15 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Outcome,
-    budget::{Budget, Share},
-    held::{Flow, Way},
-    pending::{Pending, no_broker, not_written},
+    batch::{Batch, no_broker, not_written},
+    budget::Budget,
+    held::{Flow, Item},
+    line::RunBounds,
+    ticket::Ticket,
+    way::{FLOWS_MAX, Mark, Way},
 };
 use crate::{
-    config::Config,
+    config::{Config, librdkafka},
     failure::{Failure, Reason, Violation},
     kafka::reachability::State,
     partition::Partitioner,
@@ -25,6 +28,12 @@ use crate::{
 const GIVE_UP_MS_MAX: u64 = 2_000;
 /// A cached partition count younger than this is believed when a caller names a partition beyond it.
 const COUNT_FRESH_MS: u64 = 1_000;
+/// The most records of a run; librdkafka's own bound of a batch (`batch.num.messages`) is 10,000.
+const RUN_RECORDS_MAX: usize = 8_000;
+/// How long a run takes records at most, in milliseconds.
+const RUN_MS_MAX: u64 = 1;
+/// The part of a batch that its header takes, in bytes.
+const BATCH_FRAMING_BYTES: usize = 128;
 
 /// Sends records.
 #[derive(Debug)]
@@ -35,15 +44,28 @@ pub struct Sender {
     partitioner: Partitioner,
     partitioners: HashMap<Topic, Partitioner>,
     brokers_wait: Duration,
+    runs: RunBounds,
     metrics: Arc<Metrics>,
 }
 
 /// The partitions of one topic.
 #[derive(Debug)]
 struct Flows {
+    topic: Topic,
     partitioner: Partitioner,
     metrics: TopicMetrics,
     partitions: RwLock<Vec<Arc<Flow>>>,
+}
+
+/// Records of one caller that are accepted one after the other; none is handed over before [`Accepting::hand_over`] or a
+/// wait, so that those of one partition go together.
+#[derive(Debug)]
+pub(super) struct Accepting<'a> {
+    sender: &'a Sender,
+    deadline: Instant,
+    /// What was found for the record before: the next one is often of the same topic.
+    last: Option<(Arc<Flows>, u32)>,
+    touched: Vec<Arc<Flow>>,
 }
 
 /// What became of the records that had no outcome when draining began. Those refused for what they are count in neither.
@@ -68,59 +90,39 @@ impl Sender {
             partitioner: config.partitioners.default,
             partitioners: config.partitioners.topics.clone(),
             brokers_wait: config.send.brokers_wait,
+            runs: RunBounds {
+                records_max: RUN_RECORDS_MAX,
+                bytes_max: librdkafka::request_bytes_max(config).saturating_sub(BATCH_FRAMING_BYTES),
+                // The rest of the lingering is for the thread that hands over, should the system stop it meanwhile.
+                join_max: (config.kafka.linger / 2).min(Duration::from_millis(RUN_MS_MAX)),
+            },
             metrics,
         }
     }
 
-    /// Sends a record and waits for its outcome until the deadline.
+    /// Sends a record and waits for its outcome until the deadline; `path` names it, for failures that name a field.
     ///
     /// Dropping the future withdraws the record where librdkafka does not have it yet; else it goes on without the caller.
     ///
     /// # Errors
     /// A failure that says whether the record may be in Kafka.
-    pub async fn send(&self, record: Record, deadline: Instant) -> Outcome {
-        self.accept(record, deadline).await?.outcome(deadline).await
+    pub async fn send(&self, record: Record, path: &str, deadline: Instant) -> Outcome {
+        let batch = Batch::accept(self, vec![Ok(record)], |_| path.to_owned(), deadline).await;
+        let lost = || Err(Failure::new(Reason::Internal, "the record's outcome was lost"));
+        batch.outcomes().await.pop().unwrap_or_else(lost)
     }
 
-    /// Accepts a record behind all that were accepted before it for its partition.
-    ///
-    /// # Errors
-    /// What refused it; it is then surely not written.
-    pub async fn accept(&self, record: Record, deadline: Instant) -> Result<Pending, Failure> {
-        let topic = record.topic.clone();
-        let submitted = async {
-            let share = self.budget.take(record.bytes())?;
-            self.submit(record, share, deadline).await
-        };
-        submitted.await.map_err(|failure| {
-            self.metrics_of(&topic).error(failure.reason());
-            failure.topic(&topic)
-        })
+    pub(super) const fn way(&self) -> &Arc<Way> {
+        &self.way
     }
 
-    /// Chooses the partition and takes the record in, in the order of calls for each partition.
-    async fn submit(&self, record: Record, share: Share, deadline: Instant) -> Result<Pending, Failure> {
-        if let Some(failure) = refusal(&self.way.reachability.watch().borrow()) {
-            return Err(failure);
-        }
-        let mut count = match self.way.topics.partitions(&record.topic) {
-            Some(answer) => answer?,
-            None => self.lookup(&record.topic, deadline).await?,
-        };
-        if !in_range(record.partition, count) {
-            // The topic may have grown since the count was cached.
-            count = self.lookup_again(&record.topic, deadline).await?;
-        }
-        let flows = self.flows(&record.topic);
-        let partition = flows.choose(&record, count).ok_or_else(|| out_of_range(count))?;
-        if Instant::now() >= deadline {
-            return Err(not_written(&self.way.reachability.watch().borrow()));
-        }
-        let flow = flows.flow(&self.way, partition);
-        let connected = self.way.reachability.is_connected();
-        let (entry, outcome) = flow.submit(record, share);
-        let brokers_by = (!connected).then(|| Instant::now() + self.brokers_wait);
-        Ok(Pending::new(entry, outcome, brokers_by, Arc::clone(&self.metrics)))
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Returns when records that are accepted now are given up for want of a broker; none while one is connected.
+    pub(super) fn brokers_by(&self) -> Option<Instant> {
+        (!self.way.reachability.is_connected()).then(|| Instant::now() + self.brokers_wait)
     }
 
     /// Waits for a topic's partition count, while it helps to wait.
@@ -145,10 +147,10 @@ impl Sender {
                 }
                 () = sleep_until(by) => {
                     if by >= deadline {
-                        return Err(not_written(&self.way.reachability.watch().borrow()));
+                        return Err(not_written(&self.way.reachability.now()));
                     }
                     if !self.way.reachability.is_connected() {
-                        return Err(no_broker(&self.way.reachability.watch().borrow()));
+                        return Err(no_broker(&self.way.reachability.now()));
                     }
                     by = deadline;
                 }
@@ -168,6 +170,7 @@ impl Sender {
         let mut topics = self.topics.write();
         let flows = topics.entry(topic.clone()).or_insert_with(|| {
             Arc::new(Flows {
+                topic: topic.clone(),
                 partitioner: self.partitioners.get(topic).copied().unwrap_or(self.partitioner),
                 metrics: self.metrics.topic(topic),
                 partitions: RwLock::default(),
@@ -176,12 +179,9 @@ impl Sender {
         Arc::clone(flows)
     }
 
-    /// Observes how long a call took from its arrival to its answer.
-    pub fn observe(&self, topic: &Topic, took: Duration) {
-        self.metrics_of(topic).duration(took);
-    }
-
-    fn metrics_of(&self, topic: &Topic) -> TopicMetrics {
+    /// Returns the metrics of a topic; those of all others where it was never written.
+    #[must_use]
+    pub fn metrics_of(&self, topic: &Topic) -> TopicMetrics {
         let known = self.topics.read().get(topic).map(|flows| flows.metrics.clone());
         known.unwrap_or_else(|| self.metrics.other_topics())
     }
@@ -191,26 +191,20 @@ impl Sender {
         let mut state = self.way.reachability.watch();
         loop {
             let now = state.borrow_and_update().clone();
-            let flows = self.holding();
+            let flows = self.way.flows.waiting();
             if now == State::Connected {
                 for flow in &flows {
-                    flow.hand_over_held();
+                    flow.hand_over(&self.way);
                 }
             } else if let Some(failure) = refusal(&now) {
                 for flow in &flows {
-                    flow.refuse_held(&failure);
+                    flow.refuse_waiting(&failure);
                 }
             }
             if state.changed().await.is_err() {
                 return;
             }
         }
-    }
-
-    fn holding(&self) -> Vec<Arc<Flow>> {
-        let topics = self.topics.read();
-        let flows = topics.values().flat_map(|flows| flows.partitions.read().clone());
-        flows.filter(|flow| flow.is_holding()).collect()
     }
 
     /// Returns how many records are accepted and without outcome, and their bytes.
@@ -230,8 +224,8 @@ impl Sender {
         self.way.topics.stop();
         let stopped =
             Failure::new(Reason::Draining, "the sidecar stopped before the record could be handed over");
-        for flow in self.holding() {
-            flow.refuse_held(&stopped);
+        for flow in self.way.flows.waiting() {
+            flow.refuse_waiting(&stopped);
         }
         if self.budget.records() > 0 {
             self.way.producer.give_up();
@@ -252,6 +246,81 @@ impl Sender {
     }
 }
 
+// === impl Accepting ===
+
+impl<'a> Accepting<'a> {
+    pub(super) const fn new(sender: &'a Sender, deadline: Instant) -> Self {
+        Self { sender, deadline, last: None, touched: Vec::new() }
+    }
+
+    /// Accepts a record behind all that were accepted before it for its partition.
+    ///
+    /// # Errors
+    /// What refused it; it is then surely not written.
+    pub(super) async fn accept(
+        &mut self,
+        record: Record,
+        ticket: impl FnOnce() -> Ticket,
+    ) -> Result<Mark, Failure> {
+        let topic = record.topic.clone();
+        let accepted = self.place(record, ticket).await;
+        accepted.map_err(|failure| {
+            self.sender.metrics_of(&topic).error(failure.reason());
+            failure.topic(&topic)
+        })
+    }
+
+    /// Hands over what was accepted, as far as it may go now.
+    pub(super) fn hand_over(&mut self) {
+        for flow in self.touched.drain(..) {
+            flow.hand_over(&self.sender.way);
+        }
+    }
+
+    async fn place(&mut self, record: Record, ticket: impl FnOnce() -> Ticket) -> Result<Mark, Failure> {
+        let share = self.sender.budget.take(record.bytes())?;
+        let (flows, mut count) = self.route(&record.topic).await?;
+        if !in_range(record.partition, count) {
+            // The topic may have grown since the count was cached.
+            self.hand_over();
+            count = self.sender.lookup_again(&record.topic, self.deadline).await?;
+            self.last = None;
+        }
+        let partition = flows.choose(&record, count).ok_or_else(|| out_of_range(count))?;
+        let flow = flows.flow(self.sender, partition)?;
+        let mark = flow.push(Item::new(record, ticket(), share));
+        if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
+            self.touched.push(flow);
+        }
+        Ok(mark)
+    }
+
+    /// Finds the partitions of a topic, and how many it has.
+    async fn route(&mut self, topic: &Topic) -> Result<(Arc<Flows>, u32), Failure> {
+        if let Some((flows, count)) = self.last.as_ref().filter(|(flows, _)| flows.topic == *topic) {
+            return Ok((Arc::clone(flows), *count));
+        }
+        let sender = self.sender;
+        if let Some(failure) = refusal(&sender.way.reachability.now()) {
+            return Err(failure);
+        }
+        let count = match sender.way.topics.partitions(topic) {
+            Some(answer) => answer?,
+            None => {
+                // What was accepted already does not wait for another's topic.
+                self.hand_over();
+                sender.lookup(topic, self.deadline).await?
+            }
+        };
+        if Instant::now() >= self.deadline {
+            return Err(not_written(&sender.way.reachability.now()));
+        }
+        let flows = sender.flows(topic);
+        self.last = Some((Arc::clone(&flows), count));
+        Ok((flows, count))
+    }
+}
+
 // === impl Flows ===
 
 impl Flows {
@@ -266,18 +335,25 @@ impl Flows {
         i32::try_from(chosen).ok()
     }
 
-    fn flow(&self, way: &Arc<Way>, partition: i32) -> Arc<Flow> {
+    fn flow(&self, sender: &Sender, partition: i32) -> Result<Arc<Flow>, Failure> {
         let index = usize::try_from(partition).unwrap_or(0);
         if let Some(flow) = self.partitions.read().get(index) {
-            return Arc::clone(flow);
+            return Ok(Arc::clone(flow));
         }
         let mut partitions = self.partitions.write();
         while partitions.len() <= index {
             let next = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-            partitions.push(Flow::new(Arc::clone(way), next, self.metrics.clone()));
+            let make =
+                |number| Flow::new(number, self.topic.clone(), next, sender.runs, self.metrics.clone());
+            let flow = sender.way.flows.add(make).ok_or_else(too_many_partitions)?;
+            partitions.push(flow);
         }
-        Arc::clone(&partitions[index])
+        Ok(Arc::clone(&partitions[index]))
     }
+}
+
+fn too_many_partitions() -> Failure {
+    Failure::new(Reason::QueueFull, format!("records went to {FLOWS_MAX} partitions already"))
 }
 
 /// Returns why waiting is in vain, where it is.

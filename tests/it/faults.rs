@@ -24,6 +24,7 @@ crate::tests!(
     produce_responses_swallowed,
     all_brokers_away_and_back,
     kafka_started_after_the_sidecar,
+    a_partition_has_one_request_on_its_way,
 );
 
 const CALLERS: usize = 32;
@@ -224,6 +225,24 @@ fn all_brokers_away_and_back() {
     });
     let told = check(&sidecar, &topic, &outcomes);
     assert!(told.ok > 500 && told.no > 0, "{told:?}");
+}
+
+/// Two on their way at once could arrive out of sequence, for which librdkafka numbers all partitions anew: a record of
+/// another one that waits to be sent again would be written twice.
+fn a_partition_has_one_request_on_its_way() {
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("one-request", 1, &[]);
+    let sidecar = started(through_proxies());
+    for proxy in cluster.proxies() {
+        proxy.forget_unanswered_max(ApiKey::Produce);
+        proxy.delay_responses(Duration::from_millis(20));
+    }
+    let outcomes = under_load(&sidecar, &topic, |more| more(2_000));
+    let most = cluster.proxies().map(|proxy| proxy.counts(ApiKey::Produce).unanswered_max).max();
+    cluster.heal();
+    assert_eq!(most, Some(1));
+    let told = check(&sidecar, &topic, &outcomes);
+    assert!(told.ok > 2_000, "{told:?}");
 }
 
 fn kafka_started_after_the_sidecar() {

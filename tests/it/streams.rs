@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::client::{READY, Refusal, connect, keyed, over_tls, run, send, shared_address, text};
+use crate::client::{READY, Refusal, connect, keyed, over_tls, run, send, shared_address, text, with_header};
 
 crate::tests!(
     two_hundred_thousand_records_over_four_streams,
     what_is_wrong_with_a_frame_fails_its_records_and_not_the_stream,
     a_frames_time_bounds_its_records,
+    the_order_holds_around_records_that_are_too_large,
     callers_that_vanish_or_idle_leave_nothing_behind,
     a_caller_that_never_reads_is_ended,
 );
@@ -106,6 +107,34 @@ pub fn assert_order(found: &Found) {
         let misplaced = numbers.windows(2).find(|pair| pair[0].1 >= pair[1].1);
         assert!(misplaced.is_none(), "{place:?}: {misplaced:?}");
     }
+}
+
+fn the_order_holds_around_records_that_are_too_large() {
+    const RECORDS: usize = 100;
+    const FRAMES: usize = 60;
+    let topic = Cluster::shared().create_topic("too-large", 2, &[("max.message.bytes", "10000")]);
+    let is_large = |number: usize| number.is_multiple_of(487);
+    let frames = (0..FRAMES).map(|frame_number| {
+        let records = (frame_number * RECORDS..(frame_number + 1) * RECORDS).map(|number| {
+            let value = format!("0-{number}");
+            let record = keyed(text(&topic, &value), &number.to_string());
+            if is_large(number) { with_header(record, "filler", &"x".repeat(10_000)) } else { record }
+        });
+        frame(frame_number as u64, records.collect())
+    });
+    // Tests run beside this one: a thread may be stopped for long, and must not split a run meanwhile.
+    let sidecar = over_tls().env("SIDECAR_KAFKA_LINGER_MS", "100").start();
+    sidecar.wait_ready(READY);
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), frames.collect()));
+    end.unwrap();
+    let results = answers.iter().flat_map(|answer| &answer.results).enumerate();
+    for (number, result) in results {
+        let reason = error(result).map(RecordError::reason);
+        assert_eq!(reason, is_large(number).then_some(ErrorReason::RecordTooLarge), "record {number}");
+    }
+    let found = found(&[&topic]);
+    assert_eq!(found.len(), (0..FRAMES * RECORDS).filter(|number| !is_large(*number)).count());
+    assert_order(&found);
 }
 
 fn two_hundred_thousand_records_over_four_streams() {

@@ -111,7 +111,9 @@ fn help_says_default_bound_unit_and_variable() {
         }
     }
     assert!(
-        flat.contains("How long a batch waits for more records. [takes: 0 to 1000 ms] [default: 2] [env: SIDECAR_KAFKA_LINGER_MS]"),
+        flat.contains(
+            "split a batch in two. [takes: 1 to 1000 ms] [default: 5] [env: SIDECAR_KAFKA_LINGER_MS]"
+        ),
         "{help}"
     );
     let short = parse_line(&["serve", "-h"]).unwrap_err().text;

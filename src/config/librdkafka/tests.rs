@@ -30,7 +30,7 @@ fn the_defaults_become_these_properties() {
         ("compression.codec", "none"),
         ("enable.idempotence", "true"),
         ("enable.metrics.push", "false"),
-        ("linger.ms", "2"),
+        ("linger.ms", "5"),
         ("max.in.flight.requests.per.connection", "5"),
         ("message.max.bytes", "1065536"),
         ("message.timeout.ms", "300000"),
@@ -102,17 +102,12 @@ fn everything_that_the_sidecar_sets_is_reserved() {
         "oauthbearer_token_refresh_cb",
         "delivery.report.only.error",
         "retries",
+        "batch.num.messages",
     ];
     for name in more {
         assert!(reserved(name).is_some(), "{name}");
     }
-    for name in [
-        "client.rack",
-        "retry.backoff.ms",
-        "socket.nagle.disable",
-        "broker.address.family",
-        "batch.num.messages",
-    ] {
+    for name in ["client.rack", "retry.backoff.ms", "socket.nagle.disable", "broker.address.family"] {
         assert_eq!(reserved(name), None, "{name}");
     }
 }

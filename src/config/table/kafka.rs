@@ -120,10 +120,10 @@ fn batching() -> Vec<Setting> {
     vec![
         Setting::number(
             "kafka.linger_ms",
-            2,
-            (0, 1000),
+            5,
+            (1, 1000),
             "ms",
-            "How long a batch waits for more records.",
+            "How long a batch waits. Records that come in its first millisecond, or half where that is less, go with it; later ones of the partition wait for its outcome. A short one lets a sidecar that is short of processor time split a batch in two.",
         )
         .property("linger.ms", |config| milliseconds(config.kafka.linger)),
         Setting::number(

@@ -133,6 +133,11 @@ impl FaultProxy {
         self.shared.counts(key.wire())
     }
 
+    /// Begins to count [`Counts::unanswered_max`] anew.
+    pub fn forget_unanswered_max(&self, key: ApiKey) {
+        self.shared.count(key.wire(), |counts| counts.unanswered_max = 0);
+    }
+
     /// How many requests of a type are held back now.
     pub fn holding(&self, key: ApiKey) -> u64 {
         self.counts(key).holding

@@ -8,11 +8,11 @@ use super::{Folder, PLAIN, load_with, problems_of_file};
 const SCALARS: &[(&str, &str)] = &[
     (
         "kafka:\n  linger_ms: abc\n",
-        "kafka.linger_ms (config.yaml:2:14): \"abc\" is not a whole number in decimal digits; write a whole number of ms from 0 to 1000",
+        "kafka.linger_ms (config.yaml:2:14): \"abc\" is not a whole number in decimal digits; write a whole number of ms from 1 to 1000",
     ),
     (
         "kafka:\n  linger_ms: 1001\n",
-        "kafka.linger_ms (config.yaml:2:14): \"1001\" is above the most, 1000 ms; write a whole number of ms from 0 to 1000",
+        "kafka.linger_ms (config.yaml:2:14): \"1001\" is above the most, 1000 ms; write a whole number of ms from 1 to 1000",
     ),
     (
         "drain_ms: 99999999999999999999999\n",
@@ -21,7 +21,7 @@ const SCALARS: &[(&str, &str)] = &[
     (
         "kafka:\n  batch_bytes: 1e3\n  linger_ms: 007\n",
         "kafka.batch_bytes (config.yaml:2:16): \"1e3\" is not a whole number in decimal digits; write a whole number of bytes from 1024 to 10485760\n\
-             kafka.linger_ms (config.yaml:3:14): \"007\" is not a whole number in decimal digits; write a whole number of ms from 0 to 1000",
+             kafka.linger_ms (config.yaml:3:14): \"007\" is not a whole number in decimal digits; write a whole number of ms from 1 to 1000",
     ),
     (
         "reflection: yes\n",

@@ -136,11 +136,20 @@ impl Link {
             if self.mode() == Mode::BlackHole {
                 continue;
             }
-            self.unanswered.lock().push_back((head.correlation_id, head.api_key));
+            self.note_unanswered(head.correlation_id, head.api_key);
             if broker.write_all(&frame).await.is_err() {
                 return;
             }
         }
+    }
+
+    fn note_unanswered(&self, correlation_id: i32, api_key: i16) {
+        let of_type = {
+            let mut unanswered = self.unanswered.lock();
+            unanswered.push_back((correlation_id, api_key));
+            unanswered.iter().filter(|(_, key)| *key == api_key).count() as u64
+        };
+        self.shared.count(api_key, |counts| counts.unanswered_max = counts.unanswered_max.max(of_type));
     }
 
     async fn hold(&self, api_key: i16, releases: u64) {

@@ -19,6 +19,9 @@ pub struct Counts {
     pub holding: u64,
     /// Responses that were lost on purpose.
     pub responses_swallowed: u64,
+    /// The most requests that were on one connection's way at once, sent to the broker and not answered, since
+    /// [`FaultProxy::forget_unanswered_max`](super::FaultProxy::forget_unanswered_max).
+    pub unanswered_max: u64,
 }
 
 /// What happens to connections as a whole.

@@ -1,0 +1,133 @@
+use super::*;
+
+const BOUNDS: RunBounds = RunBounds { records_max: 4, bytes_max: 1_000, join_max: Duration::from_millis(1) };
+
+/// Hands over what may go at that moment; returns the places.
+fn go(line: &mut Line<&'static str>, now: Instant) -> Vec<Place> {
+    std::iter::from_fn(|| line.start_next(now, &BOUNDS).map(|(place, _)| place)).collect()
+}
+
+fn line_of(items: &[&'static str]) -> Line<&'static str> {
+    let mut line = Line::default();
+    for item in items {
+        line.push(*item, 10);
+    }
+    line
+}
+
+#[test]
+fn a_run_takes_what_comes_for_a_moment_and_the_next_begins_when_all_its_outcomes_are_known() {
+    let now = Instant::now();
+    let mut line = line_of(&["a"]);
+    assert_eq!(go(&mut line, now), [0]);
+    line.push("b", 10);
+    assert_eq!(go(&mut line, now + Duration::from_micros(999)), [1]);
+    line.push("c", 10);
+    let late = now + Duration::from_millis(1);
+    assert!(go(&mut line, late).is_empty());
+    assert_eq!(line.end(1), Some("b"));
+    assert!(go(&mut line, late).is_empty());
+    assert_eq!(line.end(0), Some("a"));
+    assert!(line.is_idle());
+    assert_eq!(go(&mut line, late), [2]);
+    assert_eq!((line.end(2), line.end(2)), (Some("c"), None));
+    assert!(!line.is_waiting() && line.slots.is_empty());
+}
+
+#[test]
+fn a_run_is_bounded_in_records_and_bytes_and_a_larger_record_goes_alone() {
+    let now = Instant::now();
+    let mut line = line_of(&["a", "b", "c", "d", "e"]);
+    assert_eq!(go(&mut line, now), [0, 1, 2, 3]);
+    for place in 0..4 {
+        line.end(place);
+    }
+    line.push("large", 5_000);
+    line.push("small", 10);
+    assert_eq!(go(&mut line, now), [4]);
+    line.end(4);
+    assert_eq!(go(&mut line, now), [5]);
+    line.end(5);
+    assert_eq!(go(&mut line, now), [6]);
+}
+
+#[test]
+fn what_waits_can_be_taken_out_and_what_is_in_flight_cannot() {
+    let now = Instant::now();
+    let mut line = line_of(&["a"]);
+    go(&mut line, now);
+    let later = now + Duration::from_secs(1);
+    for item in ["b", "c", "d"] {
+        line.push(item, 10);
+    }
+    assert_eq!(line.withdraw(0), None);
+    assert_eq!((line.withdraw(2), line.withdraw(2)), (Some("c"), None));
+    assert_eq!(line.end(2), None);
+    line.end(0);
+    assert_eq!(go(&mut line, later), [1, 3]);
+    line.push("e", 10);
+    assert_eq!(line.take_waiting(), ["e"]);
+    assert!(!line.is_waiting() && !line.is_idle());
+}
+
+/// Plays a topic that refuses every request with a bad record in it; returns the runs and what was refused alone.
+fn sort_out(items: &[&'static str], bad: &[&'static str]) -> (Vec<Vec<&'static str>>, Vec<&'static str>) {
+    let now = Instant::now();
+    let mut line = line_of(items);
+    let (mut runs, mut refused) = (Vec::new(), Vec::new());
+    while line.is_waiting() {
+        let run: Vec<Place> = go(&mut line, now);
+        let named: Vec<_> = run.iter().filter_map(|place| line.in_flight(*place).copied()).collect();
+        let is_refused = named.iter().any(|item| bad.contains(item));
+        for place in run {
+            if !is_refused || line.put_back(place).is_none() {
+                refused.extend(line.end(place).filter(|_| is_refused));
+            }
+        }
+        runs.push(named);
+    }
+    (runs, refused)
+}
+
+#[test]
+fn a_refused_run_is_halved_until_the_culprit_is_alone_and_the_order_stays() {
+    let (runs, refused) = sort_out(&["a", "b", "BAD", "d", "e"], &["BAD"]);
+    assert_eq!(refused, ["BAD"]);
+    let expected: [&[&str]; 5] = [&["a", "b", "BAD", "d"], &["a", "b"], &["BAD", "d"], &["BAD"], &["d"]];
+    assert_eq!(runs[..5], expected);
+    assert_eq!(runs.last().unwrap(), &["e"]);
+    assert_eq!(sort_out(&["BAD"], &["BAD"]), (vec![vec!["BAD"]], vec!["BAD"]));
+    assert_eq!(sort_out(&["BAD", "b", "WORSE"], &["BAD", "WORSE"]).1, ["BAD", "WORSE"]);
+}
+
+#[test]
+fn nothing_goes_behind_a_record_that_came_back() {
+    let now = Instant::now();
+    let mut line = line_of(&["a", "b"]);
+    go(&mut line, now);
+    assert!(line.put_back(0).is_some());
+    line.push("c", 10);
+    assert!(go(&mut line, now).is_empty());
+    assert_eq!(line.end(1), Some("b"));
+    assert_eq!(go(&mut line, now), [0]);
+    assert!(line.put_back(0).is_none(), "it was alone");
+}
+
+#[test]
+fn places_begin_anew_without_confusion() {
+    let now = Instant::now();
+    let mut line = Line { first: PLACE_MASK, ..Line::default() };
+    assert_eq!((line.push("a", 10), line.push("b", 10)), (PLACE_MASK, 0));
+    assert_eq!(go(&mut line, now), [PLACE_MASK, 0]);
+    assert_eq!((line.end(PLACE_MASK), line.end(0), line.first), (Some("a"), Some("b"), 1));
+}
+
+#[test]
+fn a_long_line_gives_its_room_back() {
+    let mut line = Line::default();
+    for _ in 0..100_000 {
+        line.push("a", 10);
+    }
+    line.take_waiting();
+    assert!(line.slots.capacity() <= 2 * CAPACITY_KEPT);
+}
