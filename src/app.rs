@@ -8,14 +8,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, Limits, Listen, librdkafka},
+    config::{
+        Config, Limits, Listen,
+        librdkafka::{self, Property},
+    },
+    failure::{Failure, Reason},
     grpc::{
         Service,
         connection::Listener,
         server::{self, Routes, ServerError},
     },
     kafka::{
+        committed::CommittedOffsets,
         context::Context,
+        lane::LaneSettings,
         producer::{ConnectError, Producer},
         reachability::{Reachability, State},
         statistics::Statistics,
@@ -23,6 +29,7 @@ use crate::{
     },
     lifecycle::{Lifecycle, Phase},
     pipeline::{
+        forward::Forwarder,
         readiness::{self, Readiness},
         send::{Drained, Sender},
         way::{Flows, Way},
@@ -63,6 +70,7 @@ pub enum AppError {
 pub struct App {
     lifecycle: Lifecycle,
     sender: Arc<Sender>,
+    forwarder: Arc<Forwarder>,
     limits: Limits,
     drain: Duration,
     listener: Listener,
@@ -93,11 +101,18 @@ impl App {
             .map_err(|source| AppError::Listen { address: admin_address.to_string(), source })?;
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
-        let (way, statistics) = connect(config, bootstrap_servers)?;
+        let (way, statistics) = connect(config, bootstrap_servers.as_deref())?;
         let reachability = Arc::clone(&way.reachability);
         let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
         let (tell, readiness) = watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false));
-        let service = Service::new(config, Arc::clone(&sender), Arc::clone(&metrics), lifecycle.clone());
+        let forwarder = forwarder(config, &sender, bootstrap_servers.as_deref())?;
+        let service = Service::new(
+            config,
+            Arc::clone(&sender),
+            Arc::clone(&forwarder),
+            Arc::clone(&metrics),
+            lifecycle.clone(),
+        );
         let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
         follow(&lifecycle, reachability, tell, &sender, statistics, &metrics);
         Ok(Self {
@@ -106,6 +121,7 @@ impl App {
             admin: Admin { lifecycle: lifecycle.clone(), readiness, metrics, sender: Arc::clone(&sender) },
             lifecycle,
             sender,
+            forwarder,
             listener,
             routes,
             admin_listener,
@@ -152,10 +168,17 @@ impl App {
             "draining"
         );
         let deadline = Instant::now() + self.drain;
-        let drained = tokio::select! {
-            drained = self.sender.drain(self.lifecycle.calls_ended(), deadline) => drained,
-            () = hurry => self.sender.drain(std::future::ready(()), Instant::now()).await,
+        let (drained, deadline) = tokio::select! {
+            drained = self.sender.drain(self.lifecycle.calls_ended(), deadline) => (drained, deadline),
+            () = hurry => {
+                let now = Instant::now();
+                (self.sender.drain(std::future::ready(()), now).await, now)
+            }
         };
+        let stopped = "the sidecar stopped before the unit's turn came";
+        self.forwarder.refuse_waiting(&Failure::new(Reason::Draining, stopped));
+        // Also those whose callers are gone; what is left open is ended by the next start, or by its time-out.
+        self.forwarder.finished_by(deadline).await;
         ended.cancel();
         let end = async { (grpc.await, admin.await) };
         if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
@@ -174,12 +197,9 @@ impl std::fmt::Debug for App {
 /// Starts the producer and its metadata thread.
 fn connect(
     config: &Config,
-    bootstrap_servers: Option<String>,
+    bootstrap_servers: Option<&str>,
 ) -> Result<(Arc<Way>, watch::Receiver<Statistics>), AppError> {
-    let properties = librdkafka::producer_properties(config);
-    let mut properties: Vec<_> =
-        properties.iter().map(|property| (property.name.clone(), property.expose().to_owned())).collect();
-    properties.extend(bootstrap_servers.map(|servers| ("bootstrap.servers".to_owned(), servers)));
+    let properties = pairs(&librdkafka::producer_properties(config), bootstrap_servers);
     let reachability = Arc::new(Reachability::default());
     let flows = Arc::new(Flows::default());
     let reported = Arc::clone(&flows);
@@ -195,6 +215,33 @@ fn connect(
     let topics =
         Topics::start(producer.client(), Arc::clone(&reachability), bounds).map_err(AppError::Thread)?;
     Ok((Way::new(producer, reachability, topics, flows), statistics))
+}
+
+/// Starts the lanes and the reader of committed offsets.
+fn forwarder(
+    config: &Config,
+    sender: &Arc<Sender>,
+    bootstrap_servers: Option<&str>,
+) -> Result<Arc<Forwarder>, AppError> {
+    let reader = pairs(&librdkafka::reader_properties(config), bootstrap_servers);
+    let committed = CommittedOffsets::start(&reader)?;
+    let settings = |lane: usize| {
+        let id = format!("{}.{}.{lane}", config.transactional_id_prefix, config.instance_id);
+        LaneSettings {
+            properties: pairs(&librdkafka::lane_properties(config, &id), bootstrap_servers),
+            init_wait: config.transactions.stuck,
+            step_wait: config.transactions.stuck,
+            transaction_timeout: config.transactions.timeout,
+        }
+    };
+    Forwarder::start(config, Arc::clone(sender), committed, settings).map_err(AppError::Thread)
+}
+
+/// Takes properties apart for librdkafka; in `dev` the servers come from the embedded cluster.
+fn pairs(properties: &[Property], bootstrap_servers: Option<&str>) -> Vec<(String, String)> {
+    let pair = |property: &Property| (property.name.clone(), property.expose().to_owned());
+    let servers = bootstrap_servers.map(|servers| ("bootstrap.servers".to_owned(), servers.to_owned()));
+    properties.iter().map(pair).chain(servers).collect()
 }
 
 /// Starts what follows the state of the cluster for as long as the process runs.

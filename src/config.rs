@@ -58,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is remembered of topics.
     pub topics: Topics,
+    /// How transactions are run.
+    pub transactions: Transactions,
     /// The most topics that get their own metric label; the others share `_other`.
     pub metrics_topics_max: usize,
     /// How long a stop waits for what is under way.
@@ -253,6 +255,29 @@ pub struct Topics {
     pub unknown: Duration,
     /// The most known topics kept.
     pub max: usize,
+}
+
+/// How transactions are run.
+#[derive(Debug, Clone)]
+pub struct Transactions {
+    /// How many run at once, each under an id of its own.
+    pub lanes: usize,
+    /// After how long the coordinator ends an open transaction by itself.
+    pub timeout: Duration,
+    /// After how long a lane that does not come back is given up.
+    pub stuck: Duration,
+    /// The most units of one transaction.
+    pub units_max: usize,
+    /// The most records of one transaction.
+    pub records_max: usize,
+    /// The most bytes of one transaction.
+    pub bytes_max: usize,
+    /// The most units that wait or run.
+    pub waiting_max: usize,
+    /// The most outputs of one unit.
+    pub outputs_max: usize,
+    /// The most inputs of one unit.
+    pub inputs_max: usize,
 }
 
 /// The partition function of each topic.

@@ -34,6 +34,7 @@ struct Facts {
     field: Option<String>,
     kafka_error: Option<String>,
     attempts: u32,
+    committed_offset: Option<i64>,
     retry_after: Option<Duration>,
     violations: Vec<Violation>,
     violations_total: usize,
@@ -53,6 +54,7 @@ impl Failure {
             field: None,
             kafka_error: None,
             attempts: 0,
+            committed_offset: None,
             retry_after: None,
             violations: Vec::new(),
             violations_total: 0,
@@ -121,6 +123,13 @@ impl Failure {
         self
     }
 
+    /// Adds what the group has committed.
+    #[must_use]
+    pub fn committed_offset(mut self, offset: i64) -> Self {
+        self.0.committed_offset = Some(offset);
+        self
+    }
+
     /// Adds the delay after which to try again.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
@@ -182,6 +191,7 @@ impl Failure {
         if facts.attempts > 0 {
             pairs.push(("attempts", facts.attempts.to_string()));
         }
+        pairs.extend(facts.committed_offset.map(|offset| ("committedOffset", offset.to_string())));
         if facts.violations_total > 0 {
             pairs.push(("violations", facts.violations_total.to_string()));
         }

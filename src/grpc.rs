@@ -36,7 +36,10 @@ use crate::{
     config::Config,
     failure::{Failure, Reason},
     lifecycle::{Call, Lifecycle},
-    pipeline::send::Sender,
+    pipeline::{
+        forward::{Forwarded, Forwarder},
+        send::Sender,
+    },
     record::Receipt,
     telemetry::{metrics::Metrics, trace_context::TraceContext},
 };
@@ -45,11 +48,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Service {
     sender: Arc<Sender>,
+    forwarder: Arc<Forwarder>,
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
     callers: Arc<Semaphore>,
     callers_max: usize,
     limits: RecordLimits,
+    unit_outputs_max: usize,
+    unit_inputs_max: usize,
     deadlines: Deadlines,
     info: GetInfoResponse,
     streams: Arc<Streams>,
@@ -61,11 +67,20 @@ pub(crate) type Admission = (Call, OwnedSemaphorePermit);
 impl Service {
     /// Makes the service over the pipeline.
     #[must_use]
-    pub fn new(config: &Config, sender: Arc<Sender>, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+    pub fn new(
+        config: &Config,
+        sender: Arc<Sender>,
+        forwarder: Arc<Forwarder>,
+        metrics: Arc<Metrics>,
+        lifecycle: Lifecycle,
+    ) -> Self {
         let streams = Streams::new(config, Arc::clone(&sender), Arc::clone(&metrics), lifecycle.clone());
         Self {
             streams: Arc::new(streams),
             sender,
+            forwarder,
+            unit_outputs_max: config.transactions.outputs_max,
+            unit_inputs_max: config.transactions.inputs_max,
             metrics,
             lifecycle,
             callers: Arc::new(Semaphore::new(config.limits.callers_max)),
@@ -102,6 +117,29 @@ impl Service {
         outcome
     }
 
+    async fn forward_one(&self, request: Request<ProcessAndForwardRequest>) -> Result<Forwarded, Failure> {
+        let arrived = Arrival::of(request.extensions());
+        let _admission = self.admit()?;
+        let (metadata, _, message) = request.into_parts();
+        let (outputs_max, inputs_max) = (self.unit_outputs_max, self.unit_inputs_max);
+        let mut unit = decode::process_request(message, &self.limits, outputs_max, inputs_max, now_ms())?;
+        let context = trace_context(&metadata);
+        unit.outputs.iter_mut().for_each(|record| stamp::stamp(record, &context));
+        let deadline = self.deadlines.of_call(&metadata, arrived);
+        let topics: Vec<_> = unit.outputs.iter().map(|record| record.topic.clone()).collect();
+        let forwarded = self.forwarder.forward(unit, deadline).await;
+        for topic in topics {
+            let metrics = self.sender.metrics_of(&topic);
+            metrics.duration(arrived.elapsed());
+            match &forwarded {
+                Ok(told) if told.already_committed => {}
+                Ok(_) => metrics.success(),
+                Err(failure) => metrics.error(failure.reason()),
+            }
+        }
+        forwarded
+    }
+
     /// Counts a failure that is answered, logs it, and makes its status.
     fn refuse(&self, failure: &Failure) -> Status {
         self.metrics.failure(failure.reason());
@@ -133,9 +171,15 @@ impl ProducerService for Service {
 
     async fn process_and_forward(
         &self,
-        _request: Request<ProcessAndForwardRequest>,
+        request: Request<ProcessAndForwardRequest>,
     ) -> Result<Response<ProcessAndForwardResponse>, Status> {
-        Err(status::unimplemented("ProcessAndForward"))
+        match self.forward_one(request).await {
+            Ok(Forwarded { receipts, already_committed }) => {
+                let receipts = receipts.into_iter().map(encode::receipt).collect();
+                Ok(Response::new(ProcessAndForwardResponse { receipts, already_committed }))
+            }
+            Err(failure) => Err(self.refuse(&failure)),
+        }
     }
 
     async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {

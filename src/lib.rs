@@ -1,7 +1,8 @@
 //! The Kafka producer sidecar: runs beside an application, takes records over gRPC and produces them to Kafka.
 //!
-//! Reading order: [`record`] and [`failure`] are the words; [`partition`] decides where; [`config`] says with which numbers;
-//! [`kafka`] owns librdkafka; [`pipeline`] owns the way of a record; [`grpc`] and [`admin`] are the doors; [`app`] puts it all together.
+//! Reading order: [`record`] and [`failure`] are the words; [`partition`] decides where, [`offsets`] whether a unit still has to
+//! run; [`config`] says with which numbers; [`kafka`] owns librdkafka; [`pipeline`] owns the way of a record; [`grpc`] and [`admin`]
+//! are the doors; [`app`] puts it all together.
 
 pub mod admin;
 pub mod app;
@@ -11,6 +12,7 @@ pub mod failure;
 pub mod grpc;
 pub mod kafka;
 pub mod lifecycle;
+pub mod offsets;
 pub mod partition;
 pub mod pipeline;
 pub mod record;

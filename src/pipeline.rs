@@ -3,9 +3,11 @@
 
 pub mod batch;
 pub mod budget;
+pub mod forward;
 pub mod held;
 pub mod line;
 pub mod readiness;
+pub mod schedule;
 pub mod send;
 pub mod ticket;
 pub mod way;

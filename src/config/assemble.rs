@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use super::{
     ClientCertificate, Compression, Config, Credentials, Kafka, Limits, Listen, Log, LogFormat, Partitioners,
-    Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, checks,
+    Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions, checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
     values::{Value, Values},
@@ -84,6 +84,7 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             unknown: reader.duration("topic_unknown_ms"),
             max: reader.size("topics_max"),
         },
+        transactions: transactions(reader),
         metrics_topics_max: reader.size("metrics_topics_max"),
         drain: reader.duration("drain_ms"),
         reflection: reader.boolean("reflection"),
@@ -98,6 +99,20 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             filter: reader.text("log.filter"),
             format: reader.values.text("log.format").and_then(LogFormat::parse),
         },
+    }
+}
+
+fn transactions(reader: &mut Reader<'_>) -> Transactions {
+    Transactions {
+        lanes: reader.size("transactions.lanes"),
+        timeout: reader.duration("transactions.timeout_ms"),
+        stuck: reader.duration("transactions.stuck_ms"),
+        units_max: reader.size("transactions.units_max"),
+        records_max: reader.size("transactions.records_max"),
+        bytes_max: reader.size("transactions.bytes_max"),
+        waiting_max: reader.size("transactions.waiting_max"),
+        outputs_max: reader.size("transactions.unit_outputs_max"),
+        inputs_max: reader.size("transactions.unit_inputs_max"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns how the settings become librdkafka's properties, and which of its properties nobody may set.
 //! Must never create a client: it hands out pairs, whose secret values `Debug` does not print.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -112,6 +112,50 @@ pub fn producer_properties(config: &Config) -> Vec<Property> {
     let further = config.kafka.properties.iter();
     properties.extend(further.map(|(name, value)| Property::secret(name, value)));
     properties
+}
+
+/// What a lane sets otherwise than the plain producer: its deliveries are awaited before a commit, so that lingering only
+/// delays; it is used again at once, where the coordinator may still be writing markers; an unknown topic holds it up.
+const LANES: &[(&str, &str)] = &[
+    ("linger.ms", "0"),
+    ("retry.backoff.ms", "1"),
+    ("retry.backoff.max.ms", "10"),
+    ("topic.metadata.propagation.max.ms", "3000"),
+    ("log.queue", "true"),
+];
+/// How much shorter than a transaction a request must be given up at least; librdkafka asks for 100 ms.
+const SOCKET_HEADROOM: Duration = Duration::from_secs(1);
+/// What a lane leaves to librdkafka, which derives it from the transaction's time-out, or does without.
+const NOT_FOR_LANES: &[&str] = &["message.timeout.ms", "statistics.interval.ms"];
+
+/// Returns the properties of a transactional producer with that id; as in [`producer_properties`], `dev` adds the servers.
+#[must_use]
+pub fn lane_properties(config: &Config, transactional_id: &str) -> Vec<Property> {
+    let lane = LANES.iter();
+    let timeout = config.transactions.timeout;
+    // librdkafka refuses a transaction that could end before a request does.
+    let socket_timeout = config.kafka.socket_timeout.min(timeout.saturating_sub(SOCKET_HEADROOM));
+    let own = lane.map(|(name, value)| Property::open(name, *value)).chain([
+        Property::open("transactional.id", transactional_id),
+        Property::open("transaction.timeout.ms", timeout.as_millis().to_string()),
+        Property::open("socket.timeout.ms", socket_timeout.as_millis().to_string()),
+    ]);
+    let own: Vec<_> = own.collect();
+    let is_left = |property: &Property| {
+        !NOT_FOR_LANES.contains(&property.name.as_str()) && own.iter().all(|own| own.name != property.name)
+    };
+    let mut properties: Vec<_> = producer_properties(config).into_iter().filter(is_left).collect();
+    properties.extend(own);
+    properties
+}
+
+/// Returns the properties of the consumer that reads committed offsets: how to reach the cluster, and no more.
+#[must_use]
+pub fn reader_properties(config: &Config) -> Vec<Property> {
+    const REACH: &[&str] =
+        &["client.id", "socket.", "reconnect.", "security.", "sasl.", "ssl.", "bootstrap."];
+    let reaches = |property: &Property| REACH.iter().any(|start| property.name.starts_with(start));
+    producer_properties(config).into_iter().filter(reaches).collect()
 }
 
 /// Returns why `kafka.properties` must not name that property, or none where it may.

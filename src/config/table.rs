@@ -5,6 +5,7 @@
 mod kafka;
 mod markdown;
 mod sidecar;
+mod transactions;
 
 pub use self::markdown::markdown;
 
@@ -87,6 +88,7 @@ pub struct Property {
 static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let mut settings = kafka::settings();
     settings.extend(sidecar::settings());
+    settings.extend(transactions::settings());
     settings
 });
 

@@ -1,6 +1,10 @@
 //! Owns the way from protobuf to [`Record`]: every rule of the contract on fields, all violations of a call found at once.
 //! Must never read a clock, and never echo a key, a payload or a header's value.
 
+mod unit;
+
+pub use self::unit::process_request;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -32,13 +36,15 @@ pub struct RecordLimits {
     pub record_headers_max: usize,
 }
 
-/// Where a record stands in its request; paths of violations begin with it.
+/// Where a record or an input stands in its request; paths of violations begin with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// `record` of a `SendRequest`.
     Record,
     /// `records[i]` of a `SendBatchRequest`.
     Records(usize),
+    /// `inputs[i]` of a `ProcessAndForwardRequest`.
+    Inputs(usize),
     /// `outputs[i]` of a `ProcessAndForwardRequest`.
     Outputs(usize),
 }
@@ -223,12 +229,13 @@ impl fmt::Display for Place {
         match self {
             Self::Record => formatter.write_str("record"),
             Self::Records(position) => write!(formatter, "records[{position}]"),
+            Self::Inputs(position) => write!(formatter, "inputs[{position}]"),
             Self::Outputs(position) => write!(formatter, "outputs[{position}]"),
         }
     }
 }
 
-/// Checks the fields of one record.
+/// Checks the fields of one record or input.
 struct Check<'a> {
     place: Place,
     violations: &'a mut Violations,

@@ -48,6 +48,65 @@ pub fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
 }
 
+/// Returns whether a coordinator says that the producer's epoch is no longer that of its transactional id.
+#[must_use]
+pub fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+/// Returns whether asking again for committed offsets may help: a transaction is about to end, or a coordinator to be found.
+#[must_use]
+pub fn may_be_known_later(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnstableOffsetCommit
+            | Code::NotCoordinator
+            | Code::CoordinatorNotAvailable
+            | Code::CoordinatorLoadInProgress
+            | Code::OperationTimedOut
+            | Code::BrokerTransportFailure
+            | Code::WaitingForCoordinator
+    )
+}
+
+/// Says why a group's committed offsets are not known.
+#[must_use]
+pub fn offsets(code: Code, group: &str) -> Failure {
+    let reason = match code {
+        Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed => Reason::NotAuthorized,
+        _ => Reason::BrokersUnavailable,
+    };
+    let name = name(code);
+    Failure::new(reason, format!("the committed offsets of group {group} cannot be read: {name}"))
+        .kafka_error(name)
+}
+
+/// Says why a transaction was aborted; it is then surely not committed. `what` names what Kafka refused.
+#[must_use]
+pub fn aborted(code: Code, what: &str) -> Failure {
+    let reason = match code {
+        Code::UnknownMemberId
+        | Code::IllegalGeneration
+        | Code::FencedInstanceId
+        | Code::StaleMemberEpoch
+        | Code::FencedMemberEpoch
+        | Code::RebalanceInProgress => Reason::ConsumerFenced,
+        Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Reason::TopicNotFound,
+        Code::InvalidTimestamp | Code::InvalidRecord | Code::InvalidMessage | Code::PolicyViolation => {
+            Reason::RecordRejected
+        }
+        code if is_too_large(code) => Reason::RecordTooLarge,
+        code if is_fenced(code) => Reason::ProducerFenced,
+        _ => Reason::TransactionAborted,
+    };
+    let name = name(code);
+    Failure::new(reason, format!("the transaction was aborted, {what}: {name}")).kafka_error(name)
+}
+
 /// What a client-wide error says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientError {

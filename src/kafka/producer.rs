@@ -161,16 +161,19 @@ fn client_config(properties: &[(String, String)]) -> ClientConfig {
     config
 }
 
+/// Takes the passwords out of librdkafka's words.
+pub(super) fn redacted(words: &str, properties: &[(String, String)]) -> String {
+    let secrets = properties.iter().filter(|(name, value)| name.contains("password") && !value.is_empty());
+    secrets.fold(words.to_owned(), |words, (_, value)| words.replace(value, "(redacted)"))
+}
+
 /// Keeps what helps of rdkafka's error: its texts quote values, and a value may be a secret.
-fn without_value(error: &KafkaError, properties: &[(String, String)]) -> ConnectError {
+pub(super) fn without_value(error: &KafkaError, properties: &[(String, String)]) -> ConnectError {
     if let KafkaError::ClientConfig(_, _, name, _) = error {
         return ConnectError::Property(name.clone());
     }
     if let KafkaError::ClientCreation(text) = error {
-        let secrets =
-            properties.iter().filter(|(name, value)| name.contains("password") && !value.is_empty());
-        let text = secrets.fold(text.clone(), |text, (_, value)| text.replace(value, "(redacted)"));
-        return ConnectError::Configuration(text);
+        return ConnectError::Configuration(redacted(text, properties));
     }
     let code = error.rdkafka_error_code().map_or("unknown", super::classify::name);
     ConnectError::Configuration(code.to_owned())

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     Outcome,
     batch::{Batch, no_broker, not_written},
-    budget::Budget,
+    budget::{Budget, Share},
     held::{Flow, Item},
     line::RunBounds,
     ticket::Ticket,
@@ -123,6 +123,35 @@ impl Sender {
     /// Returns when records that are accepted now are given up for want of a broker; none while one is connected.
     pub(super) fn brokers_by(&self) -> Option<Instant> {
         (!self.way.reachability.is_connected()).then(|| Instant::now() + self.brokers_wait)
+    }
+
+    /// Takes a record's part of the budget.
+    pub(super) fn share(&self, record_bytes: usize) -> Result<Share, Failure> {
+        self.budget.take(record_bytes)
+    }
+
+    /// Chooses a record's partition.
+    pub(super) async fn locate(&self, record: &Record, deadline: Instant) -> Result<i32, Failure> {
+        let asked = record.partition.unwrap_or(0);
+        let count = self.partition_count(&record.topic, asked, deadline).await?;
+        self.flows(&record.topic).choose(record, count).ok_or_else(|| out_of_range(count))
+    }
+
+    /// Returns a topic's partition count; asks again where the partition is beyond what is known.
+    pub(super) async fn partition_count(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        deadline: Instant,
+    ) -> Result<u32, Failure> {
+        if let Some(failure) = refusal(&self.way.reachability.now()) {
+            return Err(failure);
+        }
+        let count = match self.way.topics.partitions(topic) {
+            Some(answer) => answer?,
+            None => self.lookup(topic, deadline).await?,
+        };
+        if in_range(Some(partition), count) { Ok(count) } else { self.lookup_again(topic, deadline).await }
     }
 
     /// Waits for a topic's partition count, while it helps to wait.

@@ -20,12 +20,15 @@ mod delivery;
 mod dev;
 mod failures;
 mod faults;
+mod forward;
+mod forward_faults;
 mod malformed;
 mod partitions;
 mod secrets;
 mod stopping;
 mod stream_faults;
 mod streams;
+mod transactions;
 
 use std::process::ExitCode;
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         delivery::TESTS,
         dev::TESTS,
         failures::TESTS,
+        forward::TESTS,
         malformed::TESTS,
         partitions::TESTS,
         secrets::TESTS,
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
+        transactions::TESTS,
+        forward_faults::TESTS,
         around::crowd::TESTS,
         around::outage::TESTS,
         clients::TESTS,

@@ -44,12 +44,18 @@ const HEADING: &str = "\
 |---|---|---|---|---|---|---|
 ";
 
+/// The chapters, each with the first parts of its settings' keys.
+const SECTIONS: [(&str, &[&str]); 3] = [
+    ("Kafka", &["kafka"]),
+    ("Transactions", &["transactions"]),
+    ("Sidecar", &["", "spool", "partitioner", "log"]),
+];
+
 /// Renders docs/configuration.md.
 #[must_use]
 pub fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
-    for (title, section) in [("Kafka", &["kafka"][..]), ("Sidecar", &["", "spool", "partitioner", "log"][..])]
-    {
+    for (title, section) in SECTIONS {
         text.push_str(&format!("\n## {title}\n\n{HEADING}"));
         let chosen = settings().iter().filter(|setting| section.contains(&setting.section()));
         for setting in chosen {

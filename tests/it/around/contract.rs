@@ -1,9 +1,7 @@
-//! What a stranger finds without the proto file: reflection in both versions, GetInfo, and the methods that are not built.
+//! What a stranger finds without the proto file: reflection in both versions, GetInfo, and methods that are not there.
 
-use producer_sidecar::grpc::proto::{Durability, GetInfoRequest, ProcessAndForwardRequest};
+use producer_sidecar::grpc::proto::{Durability, GetInfoRequest};
 use testkit::grpcurl;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
 use super::{SERVICE, channel, listening};
 use crate::{
@@ -16,7 +14,7 @@ crate::tests!(
     both_versions_of_reflection_resolve_services_and_error_details,
     reflection_can_be_switched_off,
     get_info_tells_the_limits_in_force,
-    what_is_not_built_is_unimplemented,
+    a_method_that_is_not_there_is_unimplemented,
 );
 
 /// The types that an error's details hold.
@@ -123,19 +121,7 @@ fn get_info_tells_the_limits_in_force() {
     assert_eq!((set.default_timeout, set.timeout_max), (Some(duration(1500)), Some(duration(2500))));
 }
 
-fn what_is_not_built_is_unimplemented() {
-    let forward = run(async {
-        let unit = ProcessAndForwardRequest::default();
-        connect(&shared_address()).process_and_forward(unit).await.map(drop).unwrap_err()
-    });
-    unimplemented(&forward, "ProcessAndForward");
+fn a_method_that_is_not_there_is_unimplemented() {
     let answer = grpcurl(&["-plaintext", &shared_address(), &format!("{SERVICE}/NoSuchMethod")]);
     assert_ne!(answer.exit, Some(0), "{answer:?}");
-}
-
-/// The only error without details.
-fn unimplemented(status: &Status, method: &str) {
-    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
-    assert!(status.message().contains(method), "{status:?}");
-    assert!(status.get_error_details().error_info().is_none(), "{status:?}");
 }

@@ -72,6 +72,7 @@ impl FaultProxy {
                 releases: rules.releases,
                 generation: rules.generation,
                 ending: rules.ending,
+                hang_ups: rules.hang_ups,
                 ..Rules::default()
             };
         });
@@ -98,6 +99,12 @@ impl FaultProxy {
     /// Resets (RST) all connections of this moment; new ones are served.
     pub fn reset(&self) {
         self.shared.change(|rules| rules.end_connections(Ending::Reset));
+    }
+
+    /// Closes all connections of this moment towards their clients; what these had sent, held requests too, still goes on to
+    /// the broker, as in a network that lost the client alone. New connections are served.
+    pub fn hang_up(&self) {
+        self.shared.change(|rules| rules.hang_ups += 1);
     }
 
     /// Keeps connections open, takes new ones, and passes nothing on in either direction until [`FaultProxy::pass`].

@@ -286,7 +286,10 @@ impl Sidecar {
 }
 
 fn with_credentials(builder: SidecarBuilder, cluster: &Cluster) -> SidecarBuilder {
+    // Sidecars of one instance fence each other's transactions.
+    let instance = format!("on-port-{}", builder.grpc_port);
     builder
+        .env("SIDECAR_INSTANCE_ID", instance)
         .env("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
         .env("KAFKA_USER", cluster.user())
         .env("KAFKA_PASSWORD", cluster.password())

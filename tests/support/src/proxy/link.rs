@@ -4,7 +4,7 @@
 //! client that floods a held connection from growing the harness.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub(super) struct Link {
     shared: Arc<Shared>,
     rules: watch::Receiver<Rules>,
     generation: u64,
+    hang_ups: u64,
     /// Requests passed on and not answered yet, in order: correlation id and type. Kafka answers a connection in order.
     unanswered: Mutex<VecDeque<(i32, i16)>>,
 }
@@ -38,8 +39,11 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let rules = shared.subscribe();
-        let generation = rules.borrow().generation;
-        Self { shared, rules, generation, unanswered: Mutex::default() }
+        let (generation, hang_ups) = {
+            let rules = rules.borrow();
+            (rules.generation, rules.hang_ups)
+        };
+        Self { shared, rules, generation, hang_ups, unanswered: Mutex::default() }
     }
 
     /// Serves a client until either side closes or a rule ends it.
@@ -113,7 +117,18 @@ impl Link {
     }
 
     async fn read_requests(&self, mut client: ReadHalf<'_>, queue: Queue) {
-        while let Ok(Some(frame)) = read_frame(&mut client).await {
+        let mut rules = self.rules.clone();
+        let hung_up_on = rules.wait_for(|rules| rules.hang_ups != self.hang_ups);
+        tokio::pin!(hung_up_on);
+        loop {
+            let frame = tokio::select! {
+                frame = read_frame(&mut client) => frame,
+                _ = &mut hung_up_on => {
+                    drop(SockRef::from(client.as_ref()).shutdown(Shutdown::Both));
+                    return;
+                }
+            };
+            let Ok(Some(frame)) = frame else { return };
             if let Some(head) = request_head(&frame) {
                 self.shared.count(head.api_key, |counts| counts.requests += 1);
             }
@@ -171,6 +186,11 @@ impl Link {
                     return Ending::Reset;
                 }
                 continue;
+            }
+            if let Some(api_key) = api_key
+                && self.rules.borrow().hang_ups != self.hang_ups
+            {
+                self.shared.count(api_key, |counts| counts.answered_late += 1);
             }
             if self.mode() != Mode::BlackHole {
                 // A client that is gone is the requests' side to notice; until then its responses are read and dropped,

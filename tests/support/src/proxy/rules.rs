@@ -19,6 +19,8 @@ pub struct Counts {
     pub holding: u64,
     /// Responses that were lost on purpose.
     pub responses_swallowed: u64,
+    /// Responses that came when their client had been hung up on.
+    pub answered_late: u64,
     /// The most requests that were on one connection's way at once, sent to the broker and not answered, since
     /// [`FaultProxy::forget_unanswered_max`](super::FaultProxy::forget_unanswered_max).
     pub unanswered_max: u64,
@@ -62,6 +64,8 @@ pub(super) struct Rules {
     /// Grows when all connections are to end; each connection knows the one it was made in.
     pub(super) generation: u64,
     pub(super) ending: Ending,
+    /// Grows when the clients of all connections are to be hung up on; what they sent goes on.
+    pub(super) hang_ups: u64,
 }
 
 impl Rules {

@@ -1,0 +1,343 @@
+//! Owns the transactional producer of librdkafka, which rust-rdkafka cannot give an interceptor.
+//! Must never outlive a pointer, panic in a callback, or decide what an error means.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    ptr::{self, NonNull},
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    bindings::*,
+    error::{IsError as _, RDKafkaErrorCode},
+};
+
+use super::{Owned, WORDS_BYTES, c_text, called, milliseconds, partitions, text, unsaid};
+use crate::{
+    kafka::{
+        context::Delivered,
+        transaction::{CallClass, CallError, GroupOffsets, Polled, Report},
+    },
+    offsets::{Group, Membership},
+    record::Record,
+};
+
+/// The name under which librdkafka knows the interceptor.
+const INTERCEPTOR: &CStr = c"doubt";
+/// The requests that a coordinator carries out once: AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
+const REQUESTS_OF_TRANSACTIONS: [i16; 4] = [24, 25, 26, 28];
+
+/// A transactional producer; every call but [`Transactional::produce`] may block its thread.
+pub struct Transactional {
+    client: NonNull<rd_kafka_t>,
+    queue: NonNull<rd_kafka_queue_t>,
+    /// Lent to the interceptor until the client is destroyed.
+    doubt: *const AtomicBool,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread, by several at once, and the interceptor's flag is atomic.
+unsafe impl Send for Transactional {}
+// SAFETY: as above.
+unsafe impl Sync for Transactional {}
+
+impl Transactional {
+    /// Starts a producer with these properties. `doubt` is set whenever a request of a transaction ended without the broker's
+    /// answer: the broker may carry it out later, also in the next transaction.
+    ///
+    /// # Errors
+    /// The name of the property that librdkafka refuses, or its own words on all of them.
+    pub fn start(properties: &[(String, String)], doubt: &Arc<AtomicBool>) -> Result<Self, String> {
+        let mut words = [0; WORDS_BYTES];
+        // SAFETY: nothing is asked of the caller.
+        let conf = Owned::new(unsafe { rd_kafka_conf_new() }, rd_kafka_conf_destroy).ok_or("no memory")?;
+        for (name, value) in properties {
+            let (Ok(key), Ok(value)) = (CString::new(name.as_str()), CString::new(value.as_str())) else {
+                return Err(name.clone());
+            };
+            // SAFETY: all pointers live through the call, which copies the texts.
+            let set = unsafe {
+                rd_kafka_conf_set(conf.ptr(), key.as_ptr(), value.as_ptr(), words.as_mut_ptr(), WORDS_BYTES)
+            };
+            if set != rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
+                return Err(name.clone());
+            }
+        }
+        let lent = Arc::into_raw(Arc::clone(doubt));
+        // SAFETY: the flag stays lent until the client is destroyed; a client that was made owns the configuration.
+        unsafe {
+            let events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG;
+            rd_kafka_conf_set_events(conf.ptr(), events);
+            let flag = lent.cast_mut().cast();
+            rd_kafka_conf_interceptor_add_on_new(conf.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), flag);
+            let kind = rd_kafka_type_t::RD_KAFKA_PRODUCER;
+            let client = rd_kafka_new(kind, conf.ptr(), words.as_mut_ptr(), WORDS_BYTES);
+            let Some(client) = NonNull::new(client) else {
+                drop(Arc::from_raw(lent));
+                return Err(text(words.as_ptr()));
+            };
+            conf.release();
+            // Never null: it is the client's own.
+            let queue = NonNull::new_unchecked(rd_kafka_queue_get_main(client.as_ptr()));
+            rd_kafka_set_log_queue(client.as_ptr(), queue.as_ptr());
+            Ok(Self { client, queue, doubt: lent })
+        }
+    }
+
+    /// Initialises the transactional id: ends what an earlier producer left open, and fences it.
+    ///
+    /// # Errors
+    /// Why not; where retriable, the same call may be made again.
+    pub fn init(&self, wait: Duration) -> Result<(), CallError> {
+        // SAFETY: the client lives; the error is ours.
+        unsafe { called(rd_kafka_init_transactions(self.client.as_ptr(), milliseconds(wait))) }
+    }
+
+    /// Begins a transaction; asks no broker.
+    ///
+    /// # Errors
+    /// Where the producer is in no state for it.
+    pub fn begin(&self) -> Result<(), CallError> {
+        // SAFETY: as above.
+        unsafe { called(rd_kafka_begin_transaction(self.client.as_ptr())) }
+    }
+
+    /// Adds offsets of one group to the transaction; the group's coordinator fences a stale consumer here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn send_offsets(&self, sent: &GroupOffsets<'_>, wait: Duration) -> Result<(), CallError> {
+        let list = partitions(sent.offsets.iter().map(|offset| (offset.topic, offset.partition)))?;
+        let metadata = metadata(sent.group)?;
+        // SAFETY: the list has as many elements as offsets were given, in their order; librdkafka frees the texts with it.
+        unsafe {
+            let elements = slice::from_raw_parts_mut((*list.ptr()).elems, sent.offsets.len());
+            for (element, offset) in elements.iter_mut().zip(&sent.offsets) {
+                element.offset = offset.next;
+                if !offset.metadata.is_empty() {
+                    let length = offset.metadata.len();
+                    element.metadata = rd_kafka_mem_malloc(self.client.as_ptr(), length);
+                    ptr::copy_nonoverlapping(offset.metadata.as_ptr(), element.metadata.cast(), length);
+                    element.metadata_size = length;
+                }
+            }
+            let wait = milliseconds(wait);
+            let client = self.client.as_ptr();
+            called(rd_kafka_send_offsets_to_transaction(client, list.ptr(), metadata.ptr(), wait))
+        }
+    }
+
+    /// Hands a record over; its report carries the number. Never blocks.
+    ///
+    /// # Errors
+    /// Why librdkafka does not take it; no report follows then.
+    pub fn produce(&self, record: &Record, partition: i32, number: u64) -> Result<(), RDKafkaErrorCode> {
+        let topic = c_text(record.topic.as_str()).map_err(|error| error.code)?;
+        let opaque: *mut c_void = ptr::without_provenance_mut(usize::try_from(number).unwrap_or(usize::MAX));
+        let bytes = |bytes: &Option<Bytes>| {
+            bytes.as_ref().map_or((ptr::null_mut(), 0), |bytes| {
+                (bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len())
+            })
+        };
+        let ((key, key_bytes), (value, value_bytes)) = (bytes(&record.key), bytes(&record.value));
+        // SAFETY: key, value and headers are copied (MSG_F_COPY) or taken over on success; the list of arguments ends with END.
+        unsafe {
+            let headers = Owned::new(rd_kafka_headers_new(record.headers.len()), rd_kafka_headers_destroy)
+                .ok_or(RDKafkaErrorCode::InvalidArgument)?;
+            for header in &record.headers {
+                let (value, value_bytes) = bytes(&header.value);
+                let (name, name_bytes) = (header.name.as_ptr().cast(), size(header.name.len()));
+                rd_kafka_header_add(headers.ptr(), name, name_bytes, value, size(value_bytes));
+            }
+            let code = rd_kafka_producev(
+                self.client.as_ptr(),
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_TOPIC,
+                topic.as_ptr(),
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
+                partition,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
+                RD_KAFKA_MSG_F_COPY,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
+                value,
+                value_bytes,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY,
+                key,
+                key_bytes,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE,
+                opaque,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP,
+                record.timestamp_ms,
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
+                headers.ptr(),
+                rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
+            );
+            if code.is_error() {
+                return Err(code.into());
+            }
+            headers.release();
+        }
+        Ok(())
+    }
+
+    /// Returns the fatal error that the producer met, where it did.
+    #[must_use]
+    pub fn fatal_error(&self) -> Option<CallError> {
+        let mut words = [0; WORDS_BYTES];
+        // SAFETY: the client lives; the words are written within their length and end with NUL.
+        let (code, sentence) = unsafe {
+            let code = rd_kafka_fatal_error(self.client.as_ptr(), words.as_mut_ptr(), WORDS_BYTES);
+            (RDKafkaErrorCode::from(code), text(words.as_ptr()))
+        };
+        (code != RDKafkaErrorCode::NoError).then_some(CallError { code, class: CallClass::Fatal, sentence })
+    }
+
+    /// Takes what has come off the producer's queue, waiting for the first.
+    #[must_use]
+    pub fn poll(&self, wait: Duration) -> Vec<Polled> {
+        // SAFETY: the queue lives; the event is ours and outlives what is read of it.
+        unsafe {
+            let event = rd_kafka_queue_poll(self.queue.as_ptr(), milliseconds(wait));
+            let Some(event) = Owned::new(event, rd_kafka_event_destroy) else { return Vec::new() };
+            let event = event.ptr();
+            match rd_kafka_event_type(event) {
+                RD_KAFKA_EVENT_DR => {
+                    let mut messages = vec![ptr::null(); rd_kafka_event_message_count(event)];
+                    let count = rd_kafka_event_message_array(event, messages.as_mut_ptr(), messages.len());
+                    messages.into_iter().take(count).map(|message| Polled::Report(report(message))).collect()
+                }
+                RD_KAFKA_EVENT_ERROR => {
+                    let code = rd_kafka_event_error(event).into();
+                    vec![Polled::Error(code, text(rd_kafka_event_error_string(event)))]
+                }
+                RD_KAFKA_EVENT_LOG => {
+                    let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
+                    rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level);
+                    vec![Polled::Log(level, text(facility), text(line))]
+                }
+                _ => Vec::new(),
+            }
+        }
+    }
+
+    /// Commits the transaction, however long it takes: a bound would leave librdkafka's state and the broker's apart (rdkafka.h).
+    ///
+    /// # Errors
+    /// Why not; also a fatal error may mean that it is committed.
+    pub fn commit(&self) -> Result<(), CallError> {
+        // SAFETY: as in `init`.
+        unsafe { called(rd_kafka_commit_transaction(self.client.as_ptr(), -1)) }
+    }
+
+    /// Aborts the transaction, however long it takes.
+    ///
+    /// # Errors
+    /// Why not; the producer is then of no more use.
+    pub fn abort(&self) -> Result<(), CallError> {
+        // SAFETY: as in `init`.
+        unsafe { called(rd_kafka_abort_transaction(self.client.as_ptr(), -1)) }
+    }
+}
+
+impl Drop for Transactional {
+    fn drop(&mut self) {
+        // SAFETY: both are ours, the queue goes first, and after the client nobody uses the flag.
+        unsafe {
+            rd_kafka_queue_destroy(self.queue.as_ptr());
+            rd_kafka_destroy(self.client.as_ptr());
+            drop(Arc::from_raw(self.doubt));
+        }
+    }
+}
+
+/// Puts the other interceptor on a client that was just made.
+unsafe extern "C" fn on_new(
+    client: *mut rd_kafka_t,
+    _conf: *const rd_kafka_conf_t,
+    doubt: *mut c_void,
+    _words: *mut c_char,
+    _words_bytes: usize,
+) -> rd_kafka_resp_err_t {
+    // SAFETY: librdkafka calls this with the client that it makes; the flag is lent until the client is destroyed.
+    unsafe {
+        rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), Some(on_response), doubt)
+    }
+}
+
+/// Notes a request of a transaction that ended without the broker's answer. Runs on librdkafka's threads; cannot panic.
+unsafe extern "C" fn on_response(
+    _client: *mut rd_kafka_t,
+    _socket: c_int,
+    _broker: *const c_char,
+    _broker_id: i32,
+    api_key: i16,
+    _api_version: i16,
+    _correlation_id: i32,
+    _bytes: usize,
+    _round_trip: i64,
+    error: rd_kafka_resp_err_t,
+    doubt: *mut c_void,
+) -> rd_kafka_resp_err_t {
+    if error != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && REQUESTS_OF_TRANSACTIONS.contains(&api_key)
+    {
+        // SAFETY: the flag is lent until the client is destroyed.
+        unsafe { (*doubt.cast::<AtomicBool>()).store(true, Ordering::Release) };
+    }
+    rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Reads a delivery report.
+///
+/// # Safety
+/// The message must be one of a delivery event that lives.
+unsafe fn report(message: *const rd_kafka_message_t) -> Report {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut kind = rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let number = u64::try_from((*message)._private.addr()).unwrap_or(u64::MAX);
+        let code = RDKafkaErrorCode::from((*message).err);
+        let outcome = if code == RDKafkaErrorCode::NoError {
+            Ok(Delivered {
+                offset: Some((*message).offset).filter(|offset| *offset >= 0),
+                timestamp_ms: Some(rd_kafka_message_timestamp(message, &raw mut kind))
+                    .filter(|timestamp| *timestamp > 0),
+            })
+        } else {
+            Err(code)
+        };
+        Report { number, outcome }
+    }
+}
+
+/// Makes librdkafka's form of a group and the consumer that commits for it.
+fn metadata(group: &Group) -> Result<Owned<rd_kafka_consumer_group_metadata_t>, CallError> {
+    let id = c_text(&group.id)?;
+    let mut made = ptr::null_mut();
+    // SAFETY: all texts and bytes live through the calls, which copy them; what is made is ours.
+    unsafe {
+        match &group.membership {
+            Membership::Member { generation, member_id, instance_id } => {
+                let member = c_text(member_id)?;
+                let instance = instance_id.as_deref().map(c_text).transpose()?;
+                let instance = instance.as_ref().map_or(ptr::null(), |instance| instance.as_ptr());
+                let (id, member) = (id.as_ptr(), member.as_ptr());
+                made = rd_kafka_consumer_group_metadata_new_with_genid(id, *generation, member, instance);
+            }
+            Membership::Librdkafka(bytes) => {
+                let content = bytes.as_ptr().cast();
+                called(rd_kafka_consumer_group_metadata_read(&raw mut made, content, bytes.len()))?;
+            }
+            Membership::Manual => made = rd_kafka_consumer_group_metadata_new(id.as_ptr()),
+        }
+    }
+    let metadata = Owned::new(made, rd_kafka_consumer_group_metadata_destroy);
+    metadata.ok_or_else(|| unsaid("the group's metadata cannot be read"))
+}
+
+fn size(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
+}

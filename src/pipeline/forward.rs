@@ -1,0 +1,255 @@
+//! Owns the way of a unit of ProcessAndForward: accepted, its turn awaited, committed once, answered truthfully.
+//! Must never answer "not committed" for a unit whose commit was asked for and not answered, and never let a caller who goes
+//! away leave a transaction open: transactions run on tasks of their own.
+
+mod known;
+mod lanes;
+mod outcome;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use self::known::Known;
+use super::{
+    budget::Share,
+    schedule::{Bounds, Claim, Demand, Key, Number, Schedule},
+    send::Sender,
+};
+use crate::{
+    config::{Config, Transactions},
+    failure::{Failure, Reason, Violation},
+    kafka::{
+        committed::CommittedOffsets,
+        lane::{LaneSettings, LaneState},
+    },
+    offsets::{Membership, Unit},
+    record::{Receipt, Topic},
+};
+
+/// What a unit came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Where the outputs lie, in their order; none where the unit was committed before.
+    pub receipts: Vec<Receipt>,
+    /// Whether an earlier call had committed the unit.
+    pub already_committed: bool,
+}
+
+type Answer = Result<Forwarded, Failure>;
+
+/// A unit whose outputs have their partitions.
+#[derive(Debug)]
+struct Placed {
+    unit: Unit,
+    partitions: Vec<i32>,
+    deadline: Instant,
+    _shares: Vec<Share>,
+}
+
+/// A unit on its way, and who is told.
+#[derive(Debug)]
+struct Waiting {
+    placed: Arc<Placed>,
+    answer: oneshot::Sender<Answer>,
+    attempts: u32,
+}
+
+/// Runs units in transactions.
+#[derive(Debug)]
+pub struct Forwarder {
+    sender: Arc<Sender>,
+    settings: Transactions,
+    schedule: Mutex<Schedule<Option<Membership>, Waiting>>,
+    /// Told when a unit may start, or may again.
+    changed: Notify,
+    known: Mutex<Known>,
+    committed: CommittedOffsets,
+    lanes: Mutex<Vec<LaneState>>,
+    brokers_wait: Duration,
+}
+
+/// Takes a unit out if its caller goes away while it waits.
+struct Caller<'a> {
+    forwarder: &'a Forwarder,
+    number: Number,
+}
+
+impl Forwarder {
+    /// Starts the lanes, each with its id; `settings_of` gives librdkafka's side of a lane by its place.
+    ///
+    /// # Errors
+    /// Where a thread cannot be started.
+    pub fn start(
+        config: &Config,
+        sender: Arc<Sender>,
+        committed: CommittedOffsets,
+        settings_of: impl Fn(usize) -> LaneSettings,
+    ) -> std::io::Result<Arc<Self>> {
+        let count = config.transactions.lanes;
+        let forwarder = Arc::new(Self {
+            sender,
+            settings: config.transactions.clone(),
+            schedule: Mutex::default(),
+            changed: Notify::new(),
+            known: Mutex::default(),
+            committed,
+            lanes: Mutex::new(vec![LaneState::Initialising(None); count]),
+            brokers_wait: config.send.brokers_wait,
+        });
+        for place in 0..count {
+            lanes::start(&forwarder, place, settings_of(place))?;
+        }
+        Ok(forwarder)
+    }
+
+    /// Runs a unit in a transaction and waits for its end until the deadline.
+    ///
+    /// Dropping the future takes the unit out where it still waits; else its transaction goes on without the caller.
+    ///
+    /// # Errors
+    /// A failure that says whether the unit may be committed.
+    pub async fn forward(&self, unit: Unit, deadline: Instant) -> Answer {
+        let placed = self.place(unit, deadline).await?;
+        let (answer, mut answered) = oneshot::channel();
+        let number = self.push(Waiting { placed: Arc::new(placed), answer, attempts: 0 })?;
+        let caller = Caller { forwarder: self, number };
+        self.changed.notify_one();
+        let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
+        tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or_else(|_| Err(lost())),
+            () = sleep_until(lanes_by) => {}
+        }
+        if let Some(failure) = self.without_lanes().filter(|_| caller.withdraw()) {
+            return Err(failure);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or_else(|_| Err(lost())),
+            () = sleep_until(deadline) => {}
+        }
+        if caller.withdraw() {
+            let sentence = "the deadline passed before the unit's turn came; it was taken out";
+            return Err(Failure::new(Reason::DeadlineNotWritten, sentence));
+        }
+        // The answer may have come between the deadline and the attempt to take the unit out.
+        answered.try_recv().unwrap_or_else(|_| {
+            let sentence = "the deadline passed while the transaction was open; send the same unit again to learn its end";
+            Err(Failure::new(Reason::CommitUnknown, sentence))
+        })
+    }
+
+    /// Waits until no transaction is in progress, whoever asked for it, at most until the deadline.
+    pub async fn finished_by(&self, deadline: Instant) {
+        const STEP_MS: u64 = 5;
+        while self.schedule.lock().started() > 0 && Instant::now() < deadline {
+            sleep_until((Instant::now() + Duration::from_millis(STEP_MS)).min(deadline)).await;
+        }
+    }
+
+    /// Refuses the units that wait, at a drain's end.
+    pub fn refuse_waiting(&self, failure: &Failure) {
+        let bounds = Bounds { units_max: 1, records_max: 0, bytes_max: 0 };
+        let mut schedule = self.schedule.lock();
+        loop {
+            let started = schedule.start(&bounds);
+            if started.is_empty() {
+                return;
+            }
+            for unit in started {
+                schedule.end(unit.number);
+                outcome::tell(unit.item, Err(failure.clone()));
+            }
+        }
+    }
+
+    /// Chooses the partitions of the outputs, and checks that all topics are there: an unknown one would hold up a lane.
+    async fn place(&self, unit: Unit, deadline: Instant) -> Result<Placed, Failure> {
+        let mut shares = Vec::with_capacity(unit.outputs.len());
+        let mut partitions = Vec::with_capacity(unit.outputs.len());
+        for (index, record) in unit.outputs.iter().enumerate() {
+            let placed = self.sender.locate(record, deadline).await;
+            let within = |failure: Failure| failure.topic(&record.topic).within(&format!("outputs[{index}]"));
+            partitions.push(placed.map_err(within)?);
+            shares.push(self.sender.share(record.bytes())?);
+        }
+        for (index, input) in unit.inputs.iter().enumerate() {
+            let count = self.sender.partition_count(&input.topic, input.partition, deadline).await;
+            let count = count.map_err(|failure| failure.topic(&input.topic))?;
+            if u32::try_from(input.partition).map_or(true, |partition| partition >= count) {
+                return Err(beyond(index, &input.topic, count));
+            }
+        }
+        Ok(Placed { unit, partitions, deadline, _shares: shares })
+    }
+
+    fn push(&self, waiting: Waiting) -> Result<Number, Failure> {
+        let unit = &waiting.placed.unit;
+        let mut claims = BTreeMap::new();
+        if let Some(group) = &unit.group {
+            let id: Arc<str> = group.id.as_str().into();
+            for input in &unit.inputs {
+                let key =
+                    Key { group: Arc::clone(&id), topic: input.topic.clone(), partition: input.partition };
+                claims.insert(key, Claim { expected: input.expected, next: input.next });
+            }
+        }
+        let demand = Demand {
+            membership: unit.group.as_ref().map(|group| group.membership.clone()),
+            claims,
+            records: unit.outputs.len(),
+            bytes: unit.outputs.iter().map(crate::record::Record::bytes).sum(),
+        };
+        let mut schedule = self.schedule.lock();
+        if schedule.waiting() + schedule.started() >= self.settings.waiting_max {
+            let sentence = format!("{} units wait or run already", self.settings.waiting_max);
+            return Err(Failure::new(Reason::QueueFull, sentence));
+        }
+        Ok(schedule.push(demand, waiting))
+    }
+
+    /// Says why no lane can take a unit, where none can.
+    fn without_lanes(&self) -> Option<Failure> {
+        let lanes = self.lanes.lock();
+        if lanes.contains(&LaneState::Ready) {
+            return None;
+        }
+        lanes.iter().find_map(outcome::of_state).or_else(|| {
+            let sentence = "no transactional producer is ready yet";
+            Some(Failure::new(Reason::BrokersUnavailable, sentence))
+        })
+    }
+}
+
+impl Caller<'_> {
+    fn withdraw(&self) -> bool {
+        let withdrawn = self.forwarder.schedule.lock().withdraw(self.number);
+        if withdrawn.is_some() {
+            self.forwarder.changed.notify_one();
+        }
+        withdrawn.is_some()
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if self.withdraw() {
+            tracing::debug!("the caller went away; its unit was withdrawn");
+        }
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(Reason::Internal, "the unit's outcome was lost")
+}
+
+fn beyond(index: usize, topic: &Topic, count: u32) -> Failure {
+    let description = format!("must be less than the topic's {count} partitions");
+    let field = format!("inputs[{index}].partition");
+    Failure::invalid(vec![Violation { field, description }], 1).topic(topic)
+}

@@ -1,0 +1,112 @@
+//! Owns what a unit's caller is told: how a transaction's end becomes receipts or a failure.
+//! Must never hold a lock or wait.
+
+use super::{Answer, Forwarded, Placed, Waiting};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::{classify, context::Delivered, lane::LaneState, transaction::CallError},
+    offsets::Committed,
+    record::Receipt,
+};
+
+/// Tells a unit's caller, if it still listens.
+pub fn tell(waiting: Waiting, answer: Answer) {
+    let told = match &answer {
+        Ok(_) => "committed",
+        Err(failure) => failure.reason().name(),
+    };
+    if waiting.answer.send(answer).is_err() {
+        tracing::debug!(end = told, "a unit ended after its caller had gone away");
+    }
+}
+
+/// Makes the answer of a unit whose outputs were delivered there.
+pub fn committed(placed: &Placed, delivered: &[Delivered]) -> Answer {
+    let outputs = placed.unit.outputs.iter().zip(&placed.partitions).zip(delivered);
+    let receipts = outputs.map(|((record, partition), delivered)| Receipt {
+        topic: record.topic.clone(),
+        partition: *partition,
+        offset: delivered.offset,
+        timestamp_ms: delivered.timestamp_ms.unwrap_or(record.timestamp_ms),
+    });
+    Ok(Forwarded { receipts: receipts.collect(), already_committed: false })
+}
+
+/// Makes the answer of a unit that an earlier call committed.
+pub const fn already_committed() -> Answer {
+    Ok(Forwarded { receipts: Vec::new(), already_committed: true })
+}
+
+/// Says that the group is elsewhere.
+pub fn mismatch(placed: &Placed, input: usize, committed: Committed) -> Failure {
+    let sentence = format!("the group has committed {committed} for the input, not what the unit expects");
+    let failure =
+        Failure::new(Reason::OffsetMismatch, sentence).field(format!("inputs[{input}].expected_offset"));
+    let failure = match placed.unit.inputs.get(input) {
+        Some(input) => failure.topic(&input.topic).partition(input.partition),
+        None => failure,
+    };
+    match committed {
+        Committed::At(offset) => failure.committed_offset(offset),
+        Committed::Nothing => failure,
+    }
+}
+
+/// Says what a record did to its transaction.
+pub fn of_record(placed: &Placed, output: usize, error: &CallError) -> Failure {
+    let failure =
+        classify::aborted(error.code, "because of one of its records").field(format!("outputs[{output}]"));
+    match placed.unit.outputs.get(output) {
+        Some(record) => failure.topic(&record.topic).attempts(1),
+        None => failure,
+    }
+}
+
+/// Says that Kafka refused a group's offsets.
+pub fn of_offsets(error: &CallError) -> Failure {
+    classify::aborted(error.code, "because Kafka refused its offsets").field("group")
+}
+
+/// Says that the transaction was aborted and nothing in it is known to be at fault.
+pub fn of_nobody(error: &CallError) -> Failure {
+    classify::aborted(error.code, "and nothing of it is written for read_committed readers")
+}
+
+/// Says that another producer has the lane's id.
+pub fn fenced() -> Failure {
+    let sentence =
+        "another producer has this sidecar's transactional id; give each sidecar an instance id of its own";
+    Failure::new(Reason::ProducerFenced, sentence)
+}
+
+/// Says that the commit's outcome is not known.
+pub fn unknown(error: &CallError) -> Failure {
+    let name = classify::name(error.code);
+    let sentence = format!(
+        "the commit was asked for and not answered ({name}); send the same unit again to learn its end"
+    );
+    Failure::new(Reason::CommitUnknown, sentence).kafka_error(name)
+}
+
+/// Says that a transaction did not come back, and that its offsets do not tell.
+pub fn unanswered() -> Failure {
+    let sentence = "the transaction did not come back in time; send the same unit again to learn its end";
+    Failure::new(Reason::CommitUnknown, sentence)
+}
+
+/// Says why a lane takes nothing, where that is known and lasts.
+pub fn of_state(state: &LaneState) -> Option<Failure> {
+    match state {
+        LaneState::Ready | LaneState::Initialising(None) => None,
+        LaneState::Initialising(Some(error)) => {
+            let failure = classify::aborted(error.code, "before it began");
+            let lasts = failure.reason() == Reason::NotAuthorized;
+            let sentence = format!("no transactional producer is ready: {}", classify::name(error.code));
+            Some(if lasts { failure } else { Failure::new(Reason::BrokersUnavailable, sentence) })
+        }
+        LaneState::Fenced => Some(fenced()),
+        LaneState::Broken(property) => {
+            Some(Failure::new(Reason::BrokersUnavailable, format!("librdkafka refuses {property}")))
+        }
+    }
+}
