@@ -12,6 +12,7 @@
 )]
 
 mod direct;
+mod workload;
 
 use std::{
     collections::HashMap,
@@ -32,7 +33,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use self::direct::{Direct, PARTITIONS, VALUE, record};
+use self::{
+    direct::{Direct, PARTITIONS},
+    workload::{VALUE, record},
+};
 
 const FRAMES: [usize; 4] = [1, 10, 100, 1000];
 const STREAMS: [usize; 3] = [1, 4, 64];

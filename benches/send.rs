@@ -12,6 +12,7 @@
 )]
 
 mod direct;
+mod workload;
 
 use std::{
     collections::HashMap,
@@ -33,7 +34,10 @@ use testkit::{Cluster, Sidecar, free_port};
 use tokio::{sync::oneshot, time::Instant};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-use self::direct::{Direct, PARTITIONS, record};
+use self::{
+    direct::{Direct, PARTITIONS},
+    workload::record,
+};
 
 const CALLERS: [usize; 3] = [1, 16, 256];
 const ROUNDS: usize = 5;
