@@ -37,6 +37,10 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+/// How long one attempt to initialise a lane may take; it is resumed until it succeeds, and a stop waits for it.
+const LANES_INIT_MS: u64 = 1_000;
+/// How long the lanes' threads may take to end, once no transaction is open.
+const LANES_END_MS_MAX: u64 = 2_000;
 /// How long the listeners may take to end once no call is in progress, in milliseconds.
 const LISTENERS_END_MS_MAX: u64 = 2_000;
 
@@ -179,6 +183,7 @@ impl App {
         self.forwarder.refuse_waiting(&Failure::new(Reason::Draining, stopped));
         // Also those whose callers are gone; what is left open is ended by the next start, or by its time-out.
         self.forwarder.finished_by(deadline).await;
+        self.forwarder.stop_by(Instant::now() + Duration::from_millis(LANES_END_MS_MAX)).await;
         ended.cancel();
         let end = async { (grpc.await, admin.await) };
         if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
@@ -229,7 +234,7 @@ fn forwarder(
         let id = format!("{}.{}.{lane}", config.transactional_id_prefix, config.instance_id);
         LaneSettings {
             properties: pairs(&librdkafka::lane_properties(config, &id), bootstrap_servers),
-            init_wait: config.transactions.stuck,
+            init_wait: Duration::from_millis(LANES_INIT_MS),
             step_wait: config.transactions.stuck,
             transaction_timeout: config.transactions.timeout,
         }

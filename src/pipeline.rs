@@ -1,6 +1,7 @@
 //! Owns the verbs of the sidecar and the types they share: a record goes in, its truth comes out.
 //! Must never know gRPC; must never block; a caller that goes away leaves nothing half-done.
 
+pub mod accepting;
 pub mod batch;
 pub mod budget;
 pub mod forward;

@@ -115,6 +115,7 @@ pub enum LaneState {
 pub struct Lane {
     jobs: mpsc::Sender<Job>,
     state: watch::Receiver<LaneState>,
+    thread: thread::JoinHandle<()>,
 }
 
 /// A transaction in progress.
@@ -137,8 +138,14 @@ impl Lane {
         let (jobs, received) = mpsc::channel();
         let (tell, state) = watch::channel(LaneState::Initialising(None));
         let runner = Runner { settings, tell, doubt: Arc::default(), serial: 0, unsettled: None };
-        thread::Builder::new().name(name.to_owned()).spawn(move || runner.run(&received))?;
-        Ok(Self { jobs, state })
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || runner.run(&received))?;
+        Ok(Self { jobs, state, thread })
+    }
+
+    /// Ends the lane once its transaction in progress has; the thread is returned to be waited for.
+    #[must_use]
+    pub fn end(self) -> thread::JoinHandle<()> {
+        self.thread
     }
 
     /// Returns a receiver of what the lane can do.

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     Outcome,
+    accepting::Accepting,
     held::Flow,
     line::Place,
-    send::{Accepting, Sender},
+    send::Sender,
     ticket::Answers,
     way::{Mark, Way},
 };

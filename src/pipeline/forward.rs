@@ -6,13 +6,14 @@ mod known;
 mod lanes;
 mod outcome;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::known::Known;
 use super::{
@@ -71,6 +72,9 @@ pub struct Forwarder {
     committed: CommittedOffsets,
     lanes: Mutex<Vec<LaneState>>,
     brokers_wait: Duration,
+    stop: CancellationToken,
+    /// The threads of lanes that were ended.
+    ended: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Takes a unit out if its caller goes away while it waits.
@@ -100,6 +104,8 @@ impl Forwarder {
             committed,
             lanes: Mutex::new(vec![LaneState::Initialising(None); count]),
             brokers_wait: config.send.brokers_wait,
+            stop: CancellationToken::new(),
+            ended: Mutex::default(),
         });
         for place in 0..count {
             lanes::start(&forwarder, place, settings_of(place))?;
@@ -148,6 +154,21 @@ impl Forwarder {
     pub async fn finished_by(&self, deadline: Instant) {
         const STEP_MS: u64 = 5;
         while self.schedule.lock().started() > 0 && Instant::now() < deadline {
+            sleep_until((Instant::now() + Duration::from_millis(STEP_MS)).min(deadline)).await;
+        }
+    }
+
+    /// Ends the lanes and waits for their threads, at most until the deadline: librdkafka's must not outlive the process's
+    /// other parts.
+    pub async fn stop_by(&self, deadline: Instant) {
+        const STEP_MS: u64 = 5;
+        self.stop.cancel();
+        let lanes = self.settings.lanes;
+        let all_ended = || {
+            let ended = self.ended.lock();
+            ended.len() >= lanes && ended.iter().all(JoinHandle::is_finished)
+        };
+        while !all_ended() && Instant::now() < deadline {
             sleep_until((Instant::now() + Duration::from_millis(STEP_MS)).min(deadline)).await;
         }
     }

@@ -10,10 +10,9 @@ use super::{
     Outcome,
     batch::{Batch, no_broker, not_written},
     budget::{Budget, Share},
-    held::{Flow, Item},
+    held::Flow,
     line::RunBounds,
-    ticket::Ticket,
-    way::{FLOWS_MAX, Mark, Way},
+    way::{FLOWS_MAX, Way},
 };
 use crate::{
     config::{Config, librdkafka},
@@ -38,8 +37,8 @@ const BATCH_FRAMING_BYTES: usize = 128;
 /// Sends records.
 #[derive(Debug)]
 pub struct Sender {
-    way: Arc<Way>,
-    budget: Arc<Budget>,
+    pub(super) way: Arc<Way>,
+    pub(super) budget: Arc<Budget>,
     topics: RwLock<HashMap<Topic, Arc<Flows>>>,
     partitioner: Partitioner,
     partitioners: HashMap<Topic, Partitioner>,
@@ -50,22 +49,11 @@ pub struct Sender {
 
 /// The partitions of one topic.
 #[derive(Debug)]
-struct Flows {
-    topic: Topic,
+pub(super) struct Flows {
+    pub(super) topic: Topic,
     partitioner: Partitioner,
     metrics: TopicMetrics,
     partitions: RwLock<Vec<Arc<Flow>>>,
-}
-
-/// Records of one caller that are accepted one after the other; none is handed over before [`Accepting::hand_over`] or a
-/// wait, so that those of one partition go together.
-#[derive(Debug)]
-pub(super) struct Accepting<'a> {
-    sender: &'a Sender,
-    deadline: Instant,
-    /// What was found for the record before: the next one is often of the same topic.
-    last: Option<(Arc<Flows>, u32)>,
-    touched: Vec<Arc<Flow>>,
 }
 
 /// What became of the records that had no outcome when draining began. Those refused for what they are count in neither.
@@ -155,7 +143,7 @@ impl Sender {
     }
 
     /// Waits for a topic's partition count, while it helps to wait.
-    async fn lookup(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
+    pub(super) async fn lookup(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
         let mut state = self.way.reachability.watch();
         let brokers_by = Instant::now() + self.brokers_wait;
         let mut by = deadline;
@@ -187,12 +175,12 @@ impl Sender {
         }
     }
 
-    async fn lookup_again(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
+    pub(super) async fn lookup_again(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
         self.way.topics.forget_older(topic, Duration::from_millis(COUNT_FRESH_MS));
         self.lookup(topic, deadline).await
     }
 
-    fn flows(&self, topic: &Topic) -> Arc<Flows> {
+    pub(super) fn flows(&self, topic: &Topic) -> Arc<Flows> {
         if let Some(flows) = self.topics.read().get(topic) {
             return Arc::clone(flows);
         }
@@ -275,86 +263,11 @@ impl Sender {
     }
 }
 
-// === impl Accepting ===
-
-impl<'a> Accepting<'a> {
-    pub(super) const fn new(sender: &'a Sender, deadline: Instant) -> Self {
-        Self { sender, deadline, last: None, touched: Vec::new() }
-    }
-
-    /// Accepts a record behind all that were accepted before it for its partition.
-    ///
-    /// # Errors
-    /// What refused it; it is then surely not written.
-    pub(super) async fn accept(
-        &mut self,
-        record: Record,
-        ticket: impl FnOnce() -> Ticket,
-    ) -> Result<Mark, Failure> {
-        let topic = record.topic.clone();
-        let accepted = self.place(record, ticket).await;
-        accepted.map_err(|failure| {
-            self.sender.metrics_of(&topic).error(failure.reason());
-            failure.topic(&topic)
-        })
-    }
-
-    /// Hands over what was accepted, as far as it may go now.
-    pub(super) fn hand_over(&mut self) {
-        for flow in self.touched.drain(..) {
-            flow.hand_over(&self.sender.way);
-        }
-    }
-
-    async fn place(&mut self, record: Record, ticket: impl FnOnce() -> Ticket) -> Result<Mark, Failure> {
-        let share = self.sender.budget.take(record.bytes())?;
-        let (flows, mut count) = self.route(&record.topic).await?;
-        if !in_range(record.partition, count) {
-            // The topic may have grown since the count was cached.
-            self.hand_over();
-            count = self.sender.lookup_again(&record.topic, self.deadline).await?;
-            self.last = None;
-        }
-        let partition = flows.choose(&record, count).ok_or_else(|| out_of_range(count))?;
-        let flow = flows.flow(self.sender, partition)?;
-        let mark = flow.push(Item::new(record, ticket(), share));
-        if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
-            self.touched.push(flow);
-        }
-        Ok(mark)
-    }
-
-    /// Finds the partitions of a topic, and how many it has.
-    async fn route(&mut self, topic: &Topic) -> Result<(Arc<Flows>, u32), Failure> {
-        if let Some((flows, count)) = self.last.as_ref().filter(|(flows, _)| flows.topic == *topic) {
-            return Ok((Arc::clone(flows), *count));
-        }
-        let sender = self.sender;
-        if let Some(failure) = refusal(&sender.way.reachability.now()) {
-            return Err(failure);
-        }
-        let count = match sender.way.topics.partitions(topic) {
-            Some(answer) => answer?,
-            None => {
-                // What was accepted already does not wait for another's topic.
-                self.hand_over();
-                sender.lookup(topic, self.deadline).await?
-            }
-        };
-        if Instant::now() >= self.deadline {
-            return Err(not_written(&sender.way.reachability.now()));
-        }
-        let flows = sender.flows(topic);
-        self.last = Some((Arc::clone(&flows), count));
-        Ok((flows, count))
-    }
-}
-
 // === impl Flows ===
 
 impl Flows {
     /// Chooses the partition; `None` where the caller's own is out of range.
-    fn choose(&self, record: &Record, count: u32) -> Option<i32> {
+    pub(super) fn choose(&self, record: &Record, count: u32) -> Option<i32> {
         if let Some(partition) = record.partition {
             return in_range(Some(partition), count).then_some(partition);
         }
@@ -364,7 +277,7 @@ impl Flows {
         i32::try_from(chosen).ok()
     }
 
-    fn flow(&self, sender: &Sender, partition: i32) -> Result<Arc<Flow>, Failure> {
+    pub(super) fn flow(&self, sender: &Sender, partition: i32) -> Result<Arc<Flow>, Failure> {
         let index = usize::try_from(partition).unwrap_or(0);
         if let Some(flow) = self.partitions.read().get(index) {
             return Ok(Arc::clone(flow));
@@ -386,7 +299,7 @@ fn too_many_partitions() -> Failure {
 }
 
 /// Returns why waiting is in vain, where it is.
-fn refusal(state: &State) -> Option<Failure> {
+pub(super) fn refusal(state: &State) -> Option<Failure> {
     let reason = match state {
         State::Connecting | State::Connected | State::Unreachable(_) => return None,
         State::Refused(_) => Reason::KafkaAuthenticationFailed,
@@ -395,11 +308,11 @@ fn refusal(state: &State) -> Option<Failure> {
     Some(Failure::new(reason, state.sentence()))
 }
 
-fn in_range(partition: Option<i32>, count: u32) -> bool {
+pub(super) fn in_range(partition: Option<i32>, count: u32) -> bool {
     partition.is_none_or(|partition| u32::try_from(partition).is_ok_and(|partition| partition < count))
 }
 
-fn out_of_range(count: u32) -> Failure {
+pub(super) fn out_of_range(count: u32) -> Failure {
     let description = format!("must be less than the topic's {count} partitions");
     Failure::invalid(vec![Violation { field: "partition".to_owned(), description }], 1)
 }

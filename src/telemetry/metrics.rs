@@ -60,6 +60,7 @@ pub struct Metrics {
     outstanding_bytes: Gauge,
     queue_records: Gauge,
     queue_bytes: Gauge,
+    lanes_ready: Gauge,
     ends: Arc<Ends>,
     topics: Mutex<HashMap<Topic, TopicMetrics>>,
     topics_max: usize,
@@ -119,6 +120,7 @@ impl Metrics {
         let outstanding_bytes = gauge("producer_outstanding_bytes", "Their bytes, with the overhead of each");
         let queue_records = gauge("kafka_queue_records", "Records in librdkafka's queues and on the way");
         let queue_bytes = gauge("kafka_queue_bytes", "Their bytes");
+        let lanes_ready = gauge("producer_lanes_ready", "Transactional producers that take a transaction");
         let round_trip = Family::default();
         registry.register_with_unit(
             "kafka_broker_round_trip",
@@ -137,6 +139,7 @@ impl Metrics {
             outstanding_bytes,
             queue_records,
             queue_bytes,
+            lanes_ready,
             ends,
             topics: Mutex::default(),
             topics_max,
@@ -179,6 +182,11 @@ impl Metrics {
     pub fn outstanding(&self, (records, bytes): (usize, usize)) {
         self.outstanding_records.set(gauge_value(records));
         self.outstanding_bytes.set(gauge_value(bytes));
+    }
+
+    /// Sets how many lanes take a transaction.
+    pub fn lanes_ready(&self, count: usize) {
+        self.lanes_ready.set(gauge_value(count));
     }
 
     /// Sets what lies in librdkafka's queues.

@@ -261,6 +261,10 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async { send(&connect(&address), text(&topic, "warm")).await.unwrap() });
+    eventually(READY, "all connections that stay are there", || {
+        let metrics = sidecar.http_get("/metrics").1;
+        metrics.lines().any(|line| line == "producer_lanes_ready 4").then_some(())
+    });
     let before = (sidecar.fd_count(), sidecar.thread_count(), sidecar.rss_bytes());
     run(async {
         let clients: Vec<_> = (0..5).map(|_| connect(&address)).collect();

@@ -57,7 +57,15 @@ struct Cargo {
 pub fn start(forwarder: &Arc<Forwarder>, place: usize, settings: LaneSettings) -> std::io::Result<()> {
     let lane = Lane::start(&name(place), settings.clone())?;
     let forwarder = Arc::clone(forwarder);
-    tokio::spawn(async move { forwarder.feed(place, lane, settings).await });
+    tokio::spawn(async move {
+        let mut lane = lane;
+        let stopped = forwarder.stop.clone();
+        tokio::select! {
+            () = forwarder.feed(place, &mut lane, settings) => {}
+            () = stopped.cancelled() => {}
+        }
+        forwarder.ended.lock().push(lane.end());
+    });
     Ok(())
 }
 
@@ -67,7 +75,7 @@ fn name(place: usize) -> String {
 
 impl Forwarder {
     /// Feeds a lane until it is fenced or broken.
-    async fn feed(&self, place: usize, mut lane: Lane, settings: LaneSettings) {
+    async fn feed(&self, place: usize, lane: &mut Lane, settings: LaneSettings) {
         let mut state = lane.watch();
         while self.is_ready(place, &mut state).await {
             let units = self.next_units().await;
@@ -78,7 +86,7 @@ impl Forwarder {
             tracing::warn!(lane = place, "a transaction did not come back; a new producer takes its id over");
             // The old thread is left behind: no call of librdkafka can be ended from outside.
             match Lane::start(&name(place), settings.clone()) {
-                Ok(new) => lane = new,
+                Ok(new) => *lane = new,
                 Err(error) => tracing::error!(lane = place, "there is no thread for a new lane: {error}"),
             }
             state = lane.watch();
@@ -94,8 +102,13 @@ impl Forwarder {
     async fn is_ready(&self, place: usize, state: &mut watch::Receiver<LaneState>) -> bool {
         loop {
             let now = state.borrow_and_update().clone();
-            if let Some(known) = self.lanes.lock().get_mut(place) {
-                *known = now.clone();
+            {
+                let mut lanes = self.lanes.lock();
+                if let Some(known) = lanes.get_mut(place) {
+                    *known = now.clone();
+                }
+                let ready = lanes.iter().filter(|lane| **lane == LaneState::Ready).count();
+                self.sender.metrics().lanes_ready(ready);
             }
             match &now {
                 LaneState::Ready => return true,

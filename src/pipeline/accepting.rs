@@ -1,0 +1,104 @@
+//! Owns the acceptance of one caller's records, one after the other: each into its partition's flow, handed over together.
+//! Must never hand a record over before an earlier one of the same caller and partition was accepted.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    batch::not_written,
+    held::{Flow, Item},
+    send::{Flows, Sender, in_range, out_of_range, refusal},
+    ticket::Ticket,
+    way::Mark,
+};
+use crate::{
+    failure::Failure,
+    record::{Record, Topic},
+};
+
+/// Records of one caller that are accepted one after the other; none is handed over before [`Accepting::hand_over`] or a
+/// wait, so that those of one partition go together.
+#[derive(Debug)]
+pub(super) struct Accepting<'a> {
+    sender: &'a Sender,
+    deadline: Instant,
+    /// What was found for the record before: the next one is often of the same topic.
+    last: Option<(Arc<Flows>, u32)>,
+    touched: Vec<Arc<Flow>>,
+}
+
+// === impl Accepting ===
+
+impl<'a> Accepting<'a> {
+    pub(super) const fn new(sender: &'a Sender, deadline: Instant) -> Self {
+        Self { sender, deadline, last: None, touched: Vec::new() }
+    }
+
+    /// Accepts a record behind all that were accepted before it for its partition.
+    ///
+    /// # Errors
+    /// What refused it; it is then surely not written.
+    pub(super) async fn accept(
+        &mut self,
+        record: Record,
+        ticket: impl FnOnce() -> Ticket,
+    ) -> Result<Mark, Failure> {
+        let topic = record.topic.clone();
+        let accepted = self.place(record, ticket).await;
+        accepted.map_err(|failure| {
+            self.sender.metrics_of(&topic).error(failure.reason());
+            failure.topic(&topic)
+        })
+    }
+
+    /// Hands over what was accepted, as far as it may go now.
+    pub(super) fn hand_over(&mut self) {
+        for flow in self.touched.drain(..) {
+            flow.hand_over(&self.sender.way);
+        }
+    }
+
+    async fn place(&mut self, record: Record, ticket: impl FnOnce() -> Ticket) -> Result<Mark, Failure> {
+        let share = self.sender.budget.take(record.bytes())?;
+        let (flows, mut count) = self.route(&record.topic).await?;
+        if !in_range(record.partition, count) {
+            // The topic may have grown since the count was cached.
+            self.hand_over();
+            count = self.sender.lookup_again(&record.topic, self.deadline).await?;
+            self.last = None;
+        }
+        let partition = flows.choose(&record, count).ok_or_else(|| out_of_range(count))?;
+        let flow = flows.flow(self.sender, partition)?;
+        let mark = flow.push(Item::new(record, ticket(), share));
+        if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
+            self.touched.push(flow);
+        }
+        Ok(mark)
+    }
+
+    /// Finds the partitions of a topic, and how many it has.
+    async fn route(&mut self, topic: &Topic) -> Result<(Arc<Flows>, u32), Failure> {
+        if let Some((flows, count)) = self.last.as_ref().filter(|(flows, _)| flows.topic == *topic) {
+            return Ok((Arc::clone(flows), *count));
+        }
+        let sender = self.sender;
+        if let Some(failure) = refusal(&sender.way.reachability.now()) {
+            return Err(failure);
+        }
+        let count = match sender.way.topics.partitions(topic) {
+            Some(answer) => answer?,
+            None => {
+                // What was accepted already does not wait for another's topic.
+                self.hand_over();
+                sender.lookup(topic, self.deadline).await?
+            }
+        };
+        if Instant::now() >= self.deadline {
+            return Err(not_written(&sender.way.reachability.now()));
+        }
+        let flows = sender.flows(topic);
+        self.last = Some((Arc::clone(&flows), count));
+        Ok((flows, count))
+    }
+}
