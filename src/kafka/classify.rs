@@ -54,6 +54,12 @@ pub fn is_fenced(code: Code) -> bool {
     matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
+/// Returns whether a failed delivery only says that its transaction had failed before.
+#[must_use]
+pub fn is_consequence(code: Code) -> bool {
+    matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State)
+}
+
 /// Returns whether asking again for committed offsets may help: a transaction is about to end, or a coordinator to be found.
 #[must_use]
 pub fn may_be_known_later(code: Code) -> bool {
@@ -100,7 +106,7 @@ pub fn aborted(code: Code, what: &str) -> Failure {
             Reason::RecordRejected
         }
         code if is_too_large(code) => Reason::RecordTooLarge,
-        code if is_fenced(code) => Reason::ProducerFenced,
+        // Also a transaction's own time-out, which looks like fencing; that another has the id is told apart before (`lane`).
         _ => Reason::TransactionAborted,
     };
     let name = name(code);

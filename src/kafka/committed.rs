@@ -73,7 +73,10 @@ impl CommittedOffsets {
         partitions: &[(&Topic, i32)],
         wait: Duration,
     ) -> Result<Vec<Committed>, RDKafkaErrorCode> {
-        let answers = ffi::committed_offsets(&self.consumer, group, partitions, wait)?;
+        let answers = ffi::committed_offsets(&self.consumer, group, partitions, wait);
+        // Log lines and errors wait in the consumer's queue, and would pile up there.
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        let answers = answers?;
         let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
         answers.into_iter().map(|answer| answer.map(of)).collect()
     }

@@ -17,6 +17,8 @@ use crate::{
     record::{Record, Topic},
 };
 
+/// The pause before a commit is asked for again.
+const COMMIT_AGAIN_MS: u64 = 10;
 /// How long one look at a producer's queue lasts at most, in milliseconds.
 const POLL_MS: u64 = 50;
 
@@ -184,7 +186,9 @@ impl<'a> Transaction<'a> {
         loop {
             match self.producer.commit() {
                 Ok(()) => return Ok(()),
-                Err(error) if error.class == CallClass::Retriable => {}
+                Err(error) if error.class == CallClass::Retriable => {
+                    std::thread::sleep(Duration::from_millis(COMMIT_AGAIN_MS));
+                }
                 Err(error) => return Err(Box::new((error, self))),
             }
         }

@@ -2,9 +2,12 @@
 //! Must never answer "not committed" for a unit whose commit was asked for and not answered, and never let a caller who goes
 //! away leave a transaction open: transactions run on tasks of their own.
 
+mod cargo;
+mod ends;
 mod known;
 mod lanes;
 mod outcome;
+mod turn;
 
 use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -120,6 +123,9 @@ impl Forwarder {
     /// # Errors
     /// A failure that says whether the unit may be committed.
     pub async fn forward(&self, unit: Unit, deadline: Instant) -> Answer {
+        if let Some(failure) = self.without_hope() {
+            return Err(failure);
+        }
         let placed = self.place(unit, deadline).await?;
         let (answer, mut answered) = oneshot::channel();
         let number = self.push(Waiting { placed: Arc::new(placed), answer, attempts: 0 })?;
@@ -234,7 +240,14 @@ impl Forwarder {
         Ok(schedule.push(demand, waiting))
     }
 
-    /// Says why no lane can take a unit, where none can.
+    /// Says why no lane ever will take a unit, where none will.
+    fn without_hope(&self) -> Option<Failure> {
+        let lanes = self.lanes.lock();
+        let hopeful = |state: &LaneState| matches!(state, LaneState::Ready | LaneState::Initialising(_));
+        if lanes.iter().any(hopeful) { None } else { lanes.iter().find_map(outcome::of_state) }
+    }
+
+    /// Says why no lane can take a unit now, where none can.
     fn without_lanes(&self) -> Option<Failure> {
         let lanes = self.lanes.lock();
         if lanes.contains(&LaneState::Ready) {
@@ -250,10 +263,10 @@ impl Forwarder {
 impl Caller<'_> {
     fn withdraw(&self) -> bool {
         let withdrawn = self.forwarder.schedule.lock().withdraw(self.number);
-        if withdrawn.is_some() {
-            self.forwarder.changed.notify_one();
-        }
-        withdrawn.is_some()
+        let Some(waiting) = withdrawn else { return false };
+        self.forwarder.known.lock().note_failed(&waiting.placed.unit);
+        self.forwarder.changed.notify_one();
+        true
     }
 }
 

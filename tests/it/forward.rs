@@ -17,6 +17,7 @@ use crate::client::{
 crate::tests!(
     a_unit_is_committed_once_however_often_it_is_sent,
     a_unit_that_expects_something_else_is_refused,
+    what_follows_a_failed_unit_does_not_skip_it,
     outputs_without_a_consumer_are_one_write,
     a_stale_member_among_good_units_is_fenced_alone,
     a_record_too_large_among_good_units_fails_alone,
@@ -136,6 +137,25 @@ fn a_unit_that_expects_something_else_is_refused() {
         forward(&client, of(10, 20)).await.unwrap();
     });
     assert_eq!(values(&target).len(), 2);
+}
+
+/// The group has committed nothing yet, so that only the sidecar's memory tells what the failed unit would have read.
+fn what_follows_a_failed_unit_does_not_skip_it() {
+    let source = Cluster::shared().create_topic("forward-in", 1, &[]);
+    let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
+    run(async {
+        let client = connect(&shared_address());
+        let large = with_header(text(&target, "first"), "filler", &"x".repeat(20_000));
+        let first = |output| unit(&target, vec![input(&source, 0, 0, 10)], vec![output]);
+        let second = || unit(&target, vec![input(&source, 0, 10, 20)], vec![text(&target, "second")]);
+        let refusal = forward(&client, first(large)).await.unwrap_err();
+        refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
+        let refusal = forward(&client, second()).await.unwrap_err();
+        refusal.expect(Code::FailedPrecondition, "OFFSET_MISMATCH", "NO");
+        assert!(!forward(&client, first(text(&target, "first"))).await.unwrap().already_committed);
+        forward(&client, second()).await.unwrap();
+    });
+    assert_eq!(values(&target), ["first", "second"]);
 }
 
 fn outputs_without_a_consumer_are_one_write() {

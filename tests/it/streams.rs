@@ -261,9 +261,13 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async { send(&connect(&address), text(&topic, "warm")).await.unwrap() });
+    let mut last = ((0, 0), Instant::now());
     eventually(READY, "all connections that stay are there", || {
-        let metrics = sidecar.http_get("/metrics").1;
-        metrics.lines().any(|line| line == "producer_lanes_ready 4").then_some(())
+        let now = (sidecar.fd_count(), sidecar.thread_count());
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(2)).then_some(())
     });
     let before = (sidecar.fd_count(), sidecar.thread_count(), sidecar.rss_bytes());
     run(async {
@@ -288,6 +292,7 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
         let (fds, threads, _) = after();
         let metrics = sidecar.http_get("/metrics").1;
         let settled = metrics.lines().any(|line| line == "producer_outstanding_records 0");
+        eprintln!("DEBUG {settled} {fds} {threads} {before:?}");
         (settled && fds <= before.0 + 2 && threads <= before.1).then_some(())
     });
     let grown = after().2.saturating_sub(before.2);

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -32,6 +33,9 @@ use crate::{
 const INTERCEPTOR: &CStr = c"doubt";
 /// The requests that a coordinator carries out once: AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
 const REQUESTS_OF_TRANSACTIONS: [i16; 4] = [24, 25, 26, 28];
+
+/// How long the thread that reads reports during an abort waits for each.
+const ABORT_POLL: Duration = Duration::from_millis(10);
 
 /// A transactional producer; every call but [`Transactional::produce`] may block its thread.
 pub struct Transactional {
@@ -233,13 +237,28 @@ impl Transactional {
         unsafe { called(rd_kafka_commit_transaction(self.client.as_ptr(), -1)) }
     }
 
-    /// Aborts the transaction, however long it takes.
+    /// Aborts the transaction, however long it takes; reports that come meanwhile are dropped.
+    ///
+    /// librdkafka waits until the reports of what it purges are read, so another thread reads them.
     ///
     /// # Errors
     /// Why not; the producer is then of no more use.
     pub fn abort(&self) -> Result<(), CallError> {
-        // SAFETY: as in `init`.
-        unsafe { called(rd_kafka_abort_transaction(self.client.as_ptr(), -1)) }
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reading = thread::Builder::new().name("kafka-abort".to_owned()).spawn_scoped(scope, || {
+                while !is_over.load(Ordering::Acquire) {
+                    drop(self.poll(ABORT_POLL));
+                }
+            });
+            if reading.is_err() {
+                return Err(unsaid("there is no thread to read reports"));
+            }
+            // SAFETY: as in `init`.
+            let ended = unsafe { called(rd_kafka_abort_transaction(self.client.as_ptr(), -1)) };
+            is_over.store(true, Ordering::Release);
+            ended
+        })
     }
 }
 

@@ -1,0 +1,273 @@
+//! Owns a lane's thread: initialising the id, running transactions, replacing the producer.
+//! Must never keep a producer of which a request of a transaction got no answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::{oneshot, watch};
+
+use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work};
+use crate::kafka::{
+    classify,
+    context::Delivered,
+    ffi::Transactional,
+    producer,
+    transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction},
+};
+
+/// How often an idle lane looks at its producer's queue, where log lines and errors come in.
+const IDLE_MS: u64 = 500;
+/// The pause before offsets are added again.
+const AGAIN_MS: u64 = 10;
+/// The pause between attempts to initialise the id.
+const INIT_PAUSE_MS: u64 = 100;
+
+/// The lane's thread.
+pub(super) struct Runner {
+    settings: LaneSettings,
+    tell: watch::Sender<LaneState>,
+    /// Set by the interceptor of the producer in use.
+    doubt: Arc<AtomicBool>,
+    serial: u32,
+    /// Who is told once the next producer is initialised.
+    unsettled: Option<(Option<Ended>, Job)>,
+}
+
+/// What becomes of the producer after a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Keep,
+    Replace,
+    /// It is fenced: to initialise the id again would fence the other one, and so on without end.
+    Stop,
+}
+
+impl Runner {
+    pub(super) fn new(settings: LaneSettings, tell: watch::Sender<LaneState>) -> Self {
+        Self { settings, tell, doubt: Arc::default(), serial: 0, unsettled: None }
+    }
+
+    pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        while let Some(producer) = self.initialised() {
+            if let Some((ended, job)) = self.unsettled.take() {
+                settle(job, ended);
+            }
+            match self.serve(&producer, jobs) {
+                After::Keep => return,
+                After::Replace => {
+                    self.tell.send_replace(LaneState::Initialising(None));
+                }
+                After::Stop => {
+                    self.tell.send_replace(LaneState::Fenced);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes producers until one has the id; `None` where that is in vain or nobody uses the lane any more.
+    fn initialised(&mut self) -> Option<Transactional> {
+        while !self.tell.is_closed() {
+            self.doubt = Arc::default();
+            let started = match Transactional::start(&self.settings.properties, &self.doubt) {
+                Ok(started) => started,
+                // It could be made before: a file that is being replaced, no descriptor left.
+                Err(_) if self.serial > 0 => {
+                    tracing::warn!("a new transactional producer could not be made; trying again");
+                    thread::sleep(Duration::from_millis(IDLE_MS));
+                    continue;
+                }
+                Err(words) => {
+                    let words = producer::redacted(&words, &self.settings.properties);
+                    self.tell.send_replace(LaneState::Broken(words));
+                    return None;
+                }
+            };
+            while !self.tell.is_closed() {
+                let Err(error) = started.init(self.settings.init_wait) else {
+                    self.tell.send_replace(LaneState::Ready);
+                    return Some(started);
+                };
+                started.poll(Duration::ZERO).iter().for_each(transaction::tell);
+                let may_ask_again = error.class == CallClass::Retriable;
+                self.tell.send_replace(LaneState::Initialising(Some(error)));
+                thread::sleep(Duration::from_millis(INIT_PAUSE_MS));
+                if !may_ask_again {
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs transactions for as long as the producer is good; `Keep` where nobody uses the lane any more.
+    fn serve(&mut self, producer: &Transactional, jobs: &mpsc::Receiver<Job>) -> After {
+        loop {
+            let job = match jobs.recv_timeout(Duration::from_millis(IDLE_MS)) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Disconnected) => return After::Keep,
+                Err(RecvTimeoutError::Timeout) => {
+                    producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
+                    if self.is_in_doubt() {
+                        return After::Replace;
+                    }
+                    continue;
+                }
+            };
+            let (ended, after) = self.transact(producer, &job.work);
+            let after = if after == After::Keep && self.is_in_doubt() { After::Replace } else { after };
+            match after {
+                After::Keep | After::Stop => settle(job, Some(ended)),
+                After::Replace => self.unsettled = Some(tell_if_known(job, ended)),
+            }
+            if after != After::Keep {
+                return after;
+            }
+        }
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.doubt.load(Ordering::Acquire)
+    }
+
+    fn transact(&mut self, producer: &Transactional, work: &Work) -> (Ended, After) {
+        let begun = Instant::now();
+        self.serial = self.serial.wrapping_add(1);
+        let mut open = match Transaction::begin(producer, self.serial) {
+            Ok(open) => open,
+            Err(error) => return self.not_committed(Culprit::Nobody, error, begun),
+        };
+        let delivered = match self.fill(&mut open, work) {
+            Ok(delivered) => delivered,
+            Err((culprit, error)) => {
+                let (culprit, error) = cause(producer, culprit, error);
+                let abort = open.abort();
+                let (ended, after) = self.not_committed(culprit, error, begun);
+                // After a failed delivery the next transaction would arrive out of sequence.
+                let is_clean =
+                    abort.is_ok() && matches!(culprit, Culprit::Offsets(_)) && after == After::Keep;
+                return (ended, if is_clean || after == After::Stop { after } else { After::Replace });
+            }
+        };
+        let Err(failed) = open.commit() else { return (Ended::Committed(delivered), After::Keep) };
+        let (error, open) = *failed;
+        match error.class {
+            CallClass::Abortable if !self.is_in_doubt() => match open.abort() {
+                Ok(()) => (Ended::Aborted(Culprit::Nobody, error), After::Keep),
+                Err(_) => (Ended::Unknown(error), After::Replace),
+            },
+            // The commit may have been taken before; whoever has the id now has ended what was open.
+            CallClass::Fatal if self.is_fenced(&error, begun) => (Ended::Unknown(error), After::Stop),
+            CallClass::Fatal | CallClass::Other | CallClass::Abortable | CallClass::Retriable => {
+                (Ended::Unknown(error), After::Replace)
+            }
+        }
+    }
+
+    /// Says how a transaction ended whose commit was never asked for.
+    fn not_committed(&self, culprit: Culprit, error: CallError, begun: Instant) -> (Ended, After) {
+        if self.is_fenced(&error, begun) {
+            return (Ended::Fenced(error), After::Stop);
+        }
+        let after = match error.class {
+            CallClass::Abortable | CallClass::Retriable => After::Keep,
+            CallClass::Fatal | CallClass::Other => After::Replace,
+        };
+        (Ended::Aborted(culprit, error), after)
+    }
+
+    /// Fills the transaction; returns where its records lie.
+    fn fill(&self, open: &mut Transaction<'_>, work: &Work) -> Result<Vec<Delivered>, (Culprit, CallError)> {
+        for (place, of_group) in work.offsets.iter().enumerate() {
+            let offsets = of_group.offsets.iter().map(|(topic, partition, next, metadata)| OffsetToCommit {
+                topic,
+                partition: *partition,
+                next: *next,
+                metadata,
+            });
+            let offsets = GroupOffsets { group: &of_group.group, offsets: offsets.collect() };
+            self.send_offsets(open, &offsets).map_err(|error| (Culprit::Offsets(place), error))?;
+        }
+        let named = |place: u64, code| {
+            let sentence = "the record was not delivered".to_owned();
+            let culprit = usize::try_from(place).map_or(Culprit::Nobody, Culprit::Record);
+            (culprit, CallError { code, class: CallClass::Abortable, sentence })
+        };
+        for (record, partition) in &work.records {
+            open.send(record, *partition).map_err(|refused| named(refused.place, refused.code))?;
+        }
+        open.delivered(self.settings.step_wait).map_err(|undelivered| {
+            // The first is the culprit; what failed behind it was purged with it, or came out of sequence.
+            let first = undelivered.into_iter().min_by_key(|undelivered| undelivered.place);
+            let (place, code) =
+                first.map_or((u64::MAX, RDKafkaErrorCode::Unknown), |first| (first.place, first.code));
+            let (culprit, error) = named(place, code);
+            // One record too large takes the others of its request with it.
+            let is_named = work.records.len() == 1 || !classify::is_too_large(code);
+            (if is_named { culprit } else { Culprit::Nobody }, error)
+        })
+    }
+
+    fn send_offsets(&self, open: &mut Transaction<'_>, offsets: &GroupOffsets<'_>) -> Result<(), CallError> {
+        let by = Instant::now() + self.settings.step_wait;
+        loop {
+            let left = by.saturating_duration_since(Instant::now());
+            match open.offsets(offsets, left) {
+                // Retriable, and to be asked again with the same arguments (rdkafka.h).
+                Err(error) if error.class == CallClass::Retriable && !left.is_zero() => {
+                    thread::sleep(Duration::from_millis(AGAIN_MS));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Returns whether another producer has the id. A transaction's own time-out looks the same, and is told by its age.
+    fn is_fenced(&self, error: &CallError, begun: Instant) -> bool {
+        classify::is_fenced(error.code) && begun.elapsed() < self.settings.transaction_timeout
+    }
+}
+
+/// Finds what failed a transaction: its failure purges what is queued, and then deliveries tell only of that.
+fn cause(producer: &Transactional, culprit: Culprit, error: CallError) -> (Culprit, CallError) {
+    if let Some(fatal) = producer.fatal_error() {
+        return (Culprit::Nobody, fatal);
+    }
+    if !classify::is_consequence(error.code) {
+        return (culprit, error);
+    }
+    // In a failed transaction this begins nothing and repeats the transaction's own error.
+    match producer.begin() {
+        Err(own) if own.class == CallClass::Abortable => (Culprit::Nobody, own),
+        Ok(()) | Err(_) => (culprit, error),
+    }
+}
+
+/// Tells what is known already; the rest is told once nothing of the transaction can happen any more.
+fn tell_if_known(job: Job, ended: Ended) -> (Option<Ended>, Job) {
+    if matches!(ended, Ended::Unknown(_)) {
+        return (Some(ended), job);
+    }
+    let (never, _) = oneshot::channel();
+    let Job { work, ended: told, settled } = job;
+    // Whoever asked may have gone away; the transaction ended all the same.
+    drop(told.send(ended));
+    (None, Job { work, ended: never, settled })
+}
+
+fn settle(job: Job, ended: Option<Ended>) {
+    if let Some(ended) = ended {
+        drop(job.ended.send(ended));
+    }
+    if job.settled.send(()).is_err() {
+        tracing::trace!("nobody waits for the end of this transaction any more");
+    }
+}
