@@ -292,7 +292,6 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
         let (fds, threads, _) = after();
         let metrics = sidecar.http_get("/metrics").1;
         let settled = metrics.lines().any(|line| line == "producer_outstanding_records 0");
-        eprintln!("DEBUG {settled} {fds} {threads} {before:?}");
         (settled && fds <= before.0 + 2 && threads <= before.1).then_some(())
     });
     let grown = after().2.saturating_sub(before.2);
