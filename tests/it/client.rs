@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use producer_sidecar::grpc::proto::{
@@ -21,6 +21,9 @@ use tonic_types::StatusExt as _;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_producer-sidecar");
 /// How long a sidecar may take to become ready on a busy machine.
 pub const READY: Duration = Duration::from_secs(15);
+
+/// How long the number of connections stays as it is before it counts as final.
+const UNCHANGED: Duration = Duration::from_secs(2);
 
 /// How much earlier than the caller's deadline a sidecar answers in tests with deadlines: the clients' own clocks run out
 /// too, and on a busy machine they win against the default margin.
@@ -51,6 +54,19 @@ pub fn end_shared_sidecar() {
     if let Some(slot) = SHARED.get() {
         drop(slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     }
+}
+
+/// Waits until a ready sidecar's connections and threads to Kafka are all there: its transactional producers come after the
+/// first connection, and would count as left behind.
+pub fn wait_connections(sidecar: &Sidecar) {
+    let mut last = ((0, 0), Instant::now());
+    testkit::eventually(READY, "the connections that stay are there", || {
+        let now = (sidecar.fd_count(), sidecar.thread_count());
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > UNCHANGED).then_some(())
+    });
 }
 
 /// A sidecar over SASL_SSL to the shared cluster.

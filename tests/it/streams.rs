@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::client::{READY, Refusal, connect, keyed, over_tls, run, send, shared_address, text, with_header};
+use crate::client::{
+    READY, Refusal, connect, keyed, over_tls, run, send, shared_address, text, wait_connections, with_header,
+};
 
 crate::tests!(
     two_hundred_thousand_records_over_four_streams,
@@ -261,14 +263,7 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async { send(&connect(&address), text(&topic, "warm")).await.unwrap() });
-    let mut last = ((0, 0), Instant::now());
-    eventually(READY, "all connections that stay are there", || {
-        let now = (sidecar.fd_count(), sidecar.thread_count());
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-        (last.1.elapsed() > Duration::from_secs(2)).then_some(())
-    });
+    wait_connections(&sidecar);
     let before = (sidecar.fd_count(), sidecar.thread_count(), sidecar.rss_bytes());
     run(async {
         let clients: Vec<_> = (0..5).map(|_| connect(&address)).collect();

@@ -13,6 +13,7 @@ use super::{channel, listening, metric, next, ready, wait_metric, watch};
 use crate::{
     client::{
         Client, DEADLINE_MARGIN_MS, READY, Refusal, connect, run, send, send_within, text, through_proxies,
+        wait_connections,
     },
     commands::without_brokers,
 };
@@ -153,6 +154,7 @@ fn five_thousand_idle_streams_cost_little_and_end() {
     let topic = Cluster::shared().create_topic("idle", 1, &[]);
     let sidecar = ready(through_proxies());
     run(async { send(&connect(&sidecar.grpc_address()), text(&topic, "before")).await }).unwrap();
+    wait_connections(&sidecar);
     let (files, memory) = (sidecar.fd_count(), sidecar.rss_bytes());
     let mut peaks = Vec::new();
     for round in 0..3 {
