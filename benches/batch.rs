@@ -12,20 +12,15 @@
 )]
 
 mod direct;
+mod kafkajs;
 mod workload;
 
-use std::{
-    collections::HashMap,
-    io::{BufRead as _, BufReader, Lines, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use producer_sidecar::grpc::proto::{
     SendBatchRequest, producer_service_client::ProducerServiceClient, record_result,
 };
-use testkit::{Cluster, ClusterOptions, Sidecar};
+use testkit::Sidecar;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -35,6 +30,7 @@ use tonic::transport::Channel;
 
 use self::{
     direct::{Direct, PARTITIONS},
+    kafkajs::{KafkaJs, number},
     workload::{VALUE, record},
 };
 
@@ -62,14 +58,11 @@ struct Measured {
 }
 
 fn main() {
-    // kafkajs cannot authenticate a second time on a connection (its handshake is refused): no broker asks it to.
-    let forever =
-        ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
-    let cluster = &Cluster::start(&ClusterOptions { properties: vec![forever], ..ClusterOptions::default() });
+    let cluster = &kafkajs::cluster(None);
     let topic = cluster.create_topic("bench", PARTITIONS, &[]);
     let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();
     sidecar.wait_ready(Duration::from_secs(15));
-    let mut kafkajs = KafkaJs::start(cluster, &topic);
+    let mut kafkajs = KafkaJs::start("send_batch.js", cluster, &[&topic, VALUE]);
     let direct = direct::producer(cluster, |delivered, permit: OwnedSemaphorePermit| {
         assert!(delivered, "every record is delivered");
         drop(permit);
@@ -84,7 +77,7 @@ fn main() {
             let measured = [
                 ("sidecar", runtime.block_on(through_sidecar(&sidecar, &topic, *load, time))),
                 ("direct", runtime.block_on(in_process(&direct, &topic, *load, time))),
-                ("kafkajs", kafkajs.measure(*load, time)),
+                ("kafkajs", through_kafkajs(&mut kafkajs, *load, time)),
             ];
             // The first round warms up.
             for (side, measured) in measured.into_iter().filter(|_| round > 0) {
@@ -225,52 +218,11 @@ async fn in_process(
 
 // === kafkajs ===
 
-struct KafkaJs {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl KafkaJs {
-    fn start(cluster: &Cluster, topic: &str) -> Self {
-        let script =
-            std::env::var("KAFKAJS_SCRIPT").expect("scripts/bench names the script with its packages");
-        let mut process = Command::new("node")
-            .args([&script, &cluster.bootstrap_tls(), cluster.user(), cluster.password()])
-            .arg(cluster.ca_file())
-            .args([topic, VALUE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node runs");
-        let input = process.stdin.take();
-        let output = BufReader::new(process.stdout.take().expect("its output is a pipe")).lines();
-        let mut started = Self { process, input, output };
-        assert_eq!(started.line(), "ready");
-        started
-    }
-
-    fn line(&mut self) -> String {
-        self.output.next().expect("kafkajs goes on").expect("its output is text")
-    }
-
-    fn measure(&mut self, load: Load, time: Duration) -> Measured {
-        let (frame, streams) = (load.frame, load.streams * load.frames_in_flight());
-        let asked = serde_json::json!({"frame": frame, "streams": streams, "ms": time.as_millis()});
-        let input = self.input.as_mut().expect("its input is open");
-        writeln!(input, "{asked}").expect("kafkajs goes on");
-        let told: serde_json::Value = serde_json::from_str(&self.line()).expect("kafkajs tells its rate");
-        let number = |name: &str| told[name].as_f64().expect("a number");
-        let records = number("records");
-        Measured { rate: records / number("seconds"), cpu: number("cpu") * 1e6 / records }
-    }
-}
-
-impl Drop for KafkaJs {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        drop(self.process.wait());
-    }
+fn through_kafkajs(kafkajs: &mut KafkaJs, load: Load, time: Duration) -> Measured {
+    let (frame, streams) = (load.frame, load.streams * load.frames_in_flight());
+    let told = kafkajs.ask(&serde_json::json!({"frame": frame, "streams": streams, "ms": time.as_millis()}));
+    let records = number(&told, "records");
+    Measured { rate: records / number(&told, "seconds"), cpu: number(&told, "cpu") * 1e6 / records }
 }
 
 fn measured(records: usize, took: Duration, cpu: f64) -> Measured {

@@ -1,5 +1,5 @@
 //! ProcessAndForward, side by side: the sidecar, librdkafka's transactions in this process, and kafkajs's in its own, in turns
-//! within one run. One record and one offset a unit, each caller with a group of its own.
+//! within one run. One record and one offset a unit; each caller has a group of its own, or a partition of one group.
 //!
 //! The sidecar's lanes and librdkafka's producers are as many, with the same properties. `NODES=1` asks a cluster of one.
 
@@ -10,11 +10,10 @@
     reason = "a benchmark that cannot run has nothing to say, and counts are small"
 )]
 
+mod kafkajs;
 mod workload;
 
 use std::{
-    io::{BufRead as _, BufReader, Lines, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
@@ -33,16 +32,42 @@ use producer_sidecar::{
     offsets::{Group, Membership as Member},
     record::{Header, Record, Topic},
 };
-use testkit::{Cluster, ClusterOptions, Sidecar};
+use testkit::{Cluster, Sidecar};
 use tonic::transport::Channel;
 
-use self::workload::{HEADERS, VALUE, record, settings};
+use self::{
+    kafkajs::{KafkaJs, number},
+    workload::{HEADERS, VALUE, record, settings},
+};
 
 const CALLERS: [usize; 3] = [1, 16, 256];
 const LANES: usize = 4;
 const ROUNDS: usize = 5;
 const ROUND_MS: u64 = 3_000;
 const WAIT: Duration = Duration::from_secs(30);
+
+/// Whose offsets the callers commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Each caller's own group's, of one partition.
+    OwnGroups,
+    /// One group's, each caller those of its own partition.
+    OneGroup,
+}
+
+impl Shape {
+    fn group(self, side: &str, caller: usize) -> String {
+        match self {
+            Self::OwnGroups => format!("{side}-{caller}"),
+            Self::OneGroup => format!("{side}-all"),
+        }
+    }
+
+    fn partition(self, caller: usize) -> i32 {
+        let own = i32::try_from(caller).expect("there are so few callers");
+        if self == Self::OneGroup { own } else { 0 }
+    }
+}
 
 /// The latencies of a measurement, in milliseconds, and how long it took.
 #[derive(Debug, Default)]
@@ -52,45 +77,46 @@ struct Measured {
 }
 
 fn main() {
-    // kafkajs cannot authenticate a second time on a connection (its handshake is refused): no broker asks it to.
-    let forever =
-        ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
-    let nodes = std::env::var("NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let options = ClusterOptions { nodes, properties: vec![forever], ..ClusterOptions::default() };
-    let cluster = &Cluster::start(&options);
+    let nodes = std::env::var("NODES").ok().and_then(|text| text.parse().ok());
+    let cluster = &kafkajs::cluster(nodes);
+    let callers_max = CALLERS.into_iter().max().and_then(|most| i32::try_from(most).ok()).unwrap_or(1);
     let (source, target) =
-        (cluster.create_topic("bench-in", 1, &[]), cluster.create_topic("bench-out", 6, &[]));
+        (cluster.create_topic("bench-in", callers_max, &[]), cluster.create_topic("bench-out", 6, &[]));
     let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();
     sidecar.wait_ready(WAIT);
     let raw: Vec<_> = (0..LANES).map(|lane| raw_producer(cluster, lane)).collect();
-    let mut kafkajs = KafkaJs::start(cluster, &source, &target);
+    let mut kafkajs = KafkaJs::start("transactions.js", cluster, &[&source, &target, VALUE]);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
-    println!("Units a second and milliseconds, medians of {ROUNDS} rounds of {ROUND_MS} ms, {nodes} nodes.");
     println!(
-        "| callers | sidecar /s | p50 | p99 | librdkafka /s | p50 | p99 | kafkajs /s | / librdkafka | p50 / p50 | / kafkajs |"
+        "Units a second and milliseconds, medians of {ROUNDS} rounds of {ROUND_MS} ms, {} nodes.",
+        cluster.node_count()
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    for callers in CALLERS {
+    println!(
+        "| groups | callers | sidecar /s | p50 | p99 | librdkafka /s | p50 | p99 | kafkajs /s | / librdkafka | p50 / p50 | / kafkajs |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    let shapes = [Shape::OneGroup, Shape::OwnGroups];
+    for (shape, callers) in shapes.into_iter().flat_map(|shape| CALLERS.map(|callers| (shape, callers))) {
         let mut rounds = Vec::new();
         for round in 0..=ROUNDS {
             let time = Duration::from_millis(ROUND_MS);
-            let ours = runtime.block_on(through_sidecar(&sidecar, &source, &target, callers, time));
-            let theirs = in_process(&raw, &source, &target, callers.min(LANES), time);
-            let kafkajs = kafkajs.measure(callers.min(LANES), time);
+            let ours = runtime.block_on(through_sidecar(&sidecar, (&source, &target), shape, callers, time));
+            let theirs = in_process(&raw, (&source, &target), shape, callers.min(LANES), time);
+            let kafkajs = through_kafkajs(&mut kafkajs, shape, callers.min(LANES), time);
             // The first round warms up.
             if round > 0 {
                 rounds.push((ours, theirs, kafkajs));
             }
         }
-        report(callers, &rounds);
+        report(shape, callers, &rounds);
     }
 }
 
-fn report(callers: usize, rounds: &[(Measured, Measured, f64)]) {
+fn report(shape: Shape, callers: usize, rounds: &[(Measured, Measured, f64)]) {
     let median_of = |of: &dyn Fn(&(Measured, Measured, f64)) -> f64| median(rounds.iter().map(of).collect());
     println!(
-        "| {callers} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} | {:.1} | {:.0} | {:.2} | {:.2} | {:.0} |",
+        "| {shape:?} | {callers} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} | {:.1} | {:.0} | {:.2} | {:.2} | {:.0} |",
         median_of(&|(ours, ..)| ours.rate),
         median_of(&|(ours, ..)| ours.percentile(0.5)),
         median_of(&|(ours, ..)| ours.percentile(0.99)),
@@ -130,8 +156,8 @@ impl Measured {
 
 async fn through_sidecar(
     sidecar: &Sidecar,
-    source: &str,
-    target: &str,
+    (source, target): (&str, &str),
+    shape: Shape,
     callers: usize,
     time: Duration,
 ) -> Measured {
@@ -148,7 +174,7 @@ async fn through_sidecar(
                 if asked.duration_since(begun) >= time {
                     break;
                 }
-                let unit = unit(&source, &target, caller, next);
+                let unit = unit(&source, &target, (shape, caller), next);
                 client.process_and_forward(unit).await.expect("the unit is committed");
                 latencies.push(asked.elapsed());
             }
@@ -162,11 +188,16 @@ async fn through_sidecar(
     Measured::of(latencies, begun.elapsed())
 }
 
-fn unit(source: &str, target: &str, caller: usize, next: i64) -> ProcessAndForwardRequest {
+fn unit(source: &str, target: &str, (shape, caller): (Shape, usize), next: i64) -> ProcessAndForwardRequest {
     let membership = Some(Membership::ManualAssignment(ManualAssignment {}));
     ProcessAndForwardRequest {
-        group: Some(ConsumerGroup { group_id: format!("bench-{caller}"), membership }),
-        inputs: vec![InputOffset { topic: source.to_owned(), next_offset: next, ..InputOffset::default() }],
+        group: Some(ConsumerGroup { group_id: shape.group("bench", caller), membership }),
+        inputs: vec![InputOffset {
+            topic: source.to_owned(),
+            partition: shape.partition(caller),
+            next_offset: next,
+            ..InputOffset::default()
+        }],
         outputs: vec![record(target, &format!("key-{caller}"))],
     }
 }
@@ -185,8 +216,8 @@ fn raw_producer(cluster: &Cluster, lane: usize) -> Transactional {
 
 fn in_process(
     producers: &[Transactional],
-    source: &str,
-    target: &str,
+    topics: (&str, &str),
+    shape: Shape,
     at_once: usize,
     time: Duration,
 ) -> Measured {
@@ -197,7 +228,7 @@ fn in_process(
             .take(at_once)
             .enumerate()
             .map(|(place, producer)| {
-                scope.spawn(move || transact(producer, source, target, place, begun, time))
+                scope.spawn(move || transact(producer, topics, (shape, place), begun, time))
             })
             .collect();
         running.into_iter().flat_map(|one| one.join().expect("a producer ends")).collect()
@@ -207,15 +238,14 @@ fn in_process(
 
 fn transact(
     producer: &Transactional,
-    source: &str,
-    target: &str,
-    place: usize,
+    (source, target): (&str, &str),
+    (shape, place): (Shape, usize),
     begun: Instant,
     time: Duration,
 ) -> Vec<Duration> {
     let topic = |name: &str| Topic::parse(name).expect("it is a topic's name");
     let (source, group) =
-        (topic(source), Group { id: format!("bench-raw-{place}"), membership: Member::Manual });
+        (topic(source), Group { id: shape.group("bench-raw", place), membership: Member::Manual });
     let record = Record {
         topic: topic(target),
         key: Some(format!("key-{place}").into()),
@@ -234,7 +264,12 @@ fn transact(
         if asked.duration_since(begun) >= time {
             break;
         }
-        let offset = OffsetToCommit { topic: &source, partition: 0, next: i64::from(serial), metadata: "" };
+        let offset = OffsetToCommit {
+            topic: &source,
+            partition: shape.partition(place),
+            next: i64::from(serial),
+            metadata: "",
+        };
         let mut open = Transaction::begin(producer, serial).expect("a transaction begins");
         open.offsets(&GroupOffsets { group: &group, offsets: vec![offset] }, WAIT)
             .expect("offsets are taken");
@@ -249,49 +284,9 @@ fn transact(
 
 // === kafkajs ===
 
-struct KafkaJs {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl KafkaJs {
-    fn start(cluster: &Cluster, source: &str, target: &str) -> Self {
-        let script =
-            std::env::var("KAFKAJS_TRANSACTIONS").expect("scripts/bench names the script with its packages");
-        let mut process = Command::new("node")
-            .args([&script, &cluster.bootstrap_tls(), cluster.user(), cluster.password()])
-            .arg(cluster.ca_file())
-            .args([source, target, VALUE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node runs");
-        let input = process.stdin.take();
-        let output = BufReader::new(process.stdout.take().expect("its output is a pipe")).lines();
-        let mut started = Self { process, input, output };
-        assert_eq!(started.line(), "ready");
-        started
-    }
-
-    fn line(&mut self) -> String {
-        self.output.next().expect("kafkajs goes on").expect("its output is text")
-    }
-
-    /// Returns units a second.
-    fn measure(&mut self, producers: usize, time: Duration) -> f64 {
-        let asked = serde_json::json!({"producers": producers, "ms": time.as_millis()});
-        let input = self.input.as_mut().expect("its input is open");
-        writeln!(input, "{asked}").expect("kafkajs goes on");
-        let told: serde_json::Value = serde_json::from_str(&self.line()).expect("kafkajs tells its rate");
-        let number = |name: &str| told[name].as_f64().expect("a number");
-        number("units") / number("seconds")
-    }
-}
-
-impl Drop for KafkaJs {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        drop(self.process.wait());
-    }
+fn through_kafkajs(kafkajs: &mut KafkaJs, shape: Shape, producers: usize, time: Duration) -> f64 {
+    let one_group = shape == Shape::OneGroup;
+    let asked = serde_json::json!({"producers": producers, "ms": time.as_millis(), "oneGroup": one_group});
+    let told = kafkajs.ask(&asked);
+    number(&told, "units") / number(&told, "seconds")
 }

@@ -109,7 +109,7 @@ impl App {
         let reachability = Arc::clone(&way.reachability);
         let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
         let (tell, readiness) = watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false));
-        let forwarder = forwarder(config, &sender, bootstrap_servers.as_deref())?;
+        let forwarder = forwarder(config, &sender, &metrics, bootstrap_servers.as_deref())?;
         let service = Service::new(
             config,
             Arc::clone(&sender),
@@ -226,6 +226,7 @@ fn connect(
 fn forwarder(
     config: &Config,
     sender: &Arc<Sender>,
+    metrics: &Arc<Metrics>,
     bootstrap_servers: Option<&str>,
 ) -> Result<Arc<Forwarder>, AppError> {
     let reader = pairs(&librdkafka::reader_properties(config), bootstrap_servers);
@@ -237,6 +238,7 @@ fn forwarder(
             init_wait: Duration::from_millis(LANES_INIT_MS),
             step_wait: config.transactions.stuck,
             transaction_timeout: config.transactions.timeout,
+            metrics: Arc::clone(metrics),
         }
     };
     Forwarder::start(config, Arc::clone(sender), committed, settings).map_err(AppError::Thread)

@@ -262,6 +262,8 @@ pub struct Topics {
 pub struct Transactions {
     /// How many run at once, each under an id of its own.
     pub lanes: usize,
+    /// How many ids are initialised at start, where they are more than the lanes.
+    pub lanes_initialised: usize,
     /// After how long the coordinator ends an open transaction by itself.
     pub timeout: Duration,
     /// After how long a lane that does not come back is given up.

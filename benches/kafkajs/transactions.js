@@ -1,5 +1,5 @@
 // kafkajs in process with the source document's settings: one record and one offset a transaction, until told to stop.
-// Reads one line of JSON for each measurement from standard input: {"producers": at once, "ms": time};
+// Reads one line of JSON for each measurement from standard input: {"producers": at once, "ms": time, "oneGroup": bool};
 // writes one line of JSON: {"units": committed, "seconds": taken}.
 'use strict';
 
@@ -32,7 +32,13 @@ async function producer(place) {
   return producers[place];
 }
 
-async function measure({ producers: count, ms }) {
+const headers = {
+  traceparent: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+  'trace-id': '4bf92f3577b34da6a3ce929d0e0e4736',
+  timestamp: '1700000000000',
+};
+
+async function measure({ producers: count, ms, oneGroup }) {
   const ready = [];
   for (let place = 0; place < count; place += 1) ready.push(await producer(place));
   let units = 0;
@@ -42,10 +48,10 @@ async function measure({ producers: count, ms }) {
     for (let offset = 1; Date.now() < end; offset += 1) {
       const transaction = await own.transaction();
       try {
-        await transaction.send({ topic: target, messages: [{ key: `key-${place}`, value }] });
+        await transaction.send({ topic: target, messages: [{ key: `key-${place}`, value, headers }] });
         await transaction.sendOffsets({
-          consumerGroupId: `bench-kafkajs-${place}`,
-          topics: [{ topic: source, partitions: [{ partition: 0, offset: String(offset) }] }],
+          consumerGroupId: oneGroup ? 'bench-kafkajs-all' : `bench-kafkajs-${place}`,
+          topics: [{ topic: source, partitions: [{ partition: oneGroup ? place : 0, offset: String(offset) }] }],
         });
         await transaction.commit();
         units += 1;

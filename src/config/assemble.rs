@@ -105,6 +105,7 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
 fn transactions(reader: &mut Reader<'_>) -> Transactions {
     Transactions {
         lanes: reader.size("transactions.lanes"),
+        lanes_initialised: reader.size("transactions.lanes_initialised"),
         timeout: reader.duration("transactions.timeout_ms"),
         stuck: reader.duration("transactions.stuck_ms"),
         units_max: reader.size("transactions.units_max"),

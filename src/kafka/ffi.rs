@@ -22,8 +22,9 @@ use rdkafka::{
         rd_kafka_error_code, rd_kafka_error_destroy, rd_kafka_error_is_fatal, rd_kafka_error_is_retriable,
         rd_kafka_error_string, rd_kafka_error_t, rd_kafka_error_txn_requires_abort, rd_kafka_get_err_descs,
         rd_kafka_message_status, rd_kafka_metadata, rd_kafka_metadata_destroy, rd_kafka_msg_status_t,
-        rd_kafka_resp_err_t, rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_destroy,
-        rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t,
+        rd_kafka_resp_err_t, rd_kafka_t, rd_kafka_topic_partition_list_add,
+        rd_kafka_topic_partition_list_destroy, rd_kafka_topic_partition_list_new,
+        rd_kafka_topic_partition_list_t,
     },
     client::Client,
     error::RDKafkaErrorCode,
@@ -94,11 +95,19 @@ fn error_names() -> HashMap<i32, &'static str> {
 /// Blocks the thread for up to `wait`. Asks for no topic that the client does not use already, so that it costs a large cluster nothing.
 #[must_use]
 pub fn cluster_answers<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
-    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives through the call.
+    unsafe { answers(client.native_ptr(), wait) }
+}
+
+/// Asks any broker for the list of brokers.
+///
+/// # Safety
+/// The client must live.
+unsafe fn answers(client: *mut rd_kafka_t, wait: Duration) -> bool {
     let mut metadata = ptr::null();
-    // SAFETY: the client lives through the call; `metadata` is written on success and then ours to destroy, once.
+    // SAFETY: `metadata` is written on success and then ours to destroy, once.
     unsafe {
-        let code = rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &raw mut metadata, wait_ms);
+        let code = rd_kafka_metadata(client, 0, ptr::null_mut(), &raw mut metadata, milliseconds(wait));
         if !metadata.is_null() {
             rd_kafka_metadata_destroy(metadata);
         }

@@ -3,6 +3,8 @@
 //! next transaction, and commit or abort that. A new producer under the same id fences the old one and all that is its.
 
 mod runner;
+mod spare;
+mod steps;
 
 use std::{
     fmt,
@@ -13,11 +15,12 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use self::runner::Runner;
+use self::{runner::Runner, steps::Steps};
 use super::{context::Delivered, transaction::CallError};
 use crate::{
     offsets::Group,
     record::{Record, Topic},
+    telemetry::metrics::Metrics,
 };
 
 /// What a lane is told once.
@@ -31,6 +34,8 @@ pub struct LaneSettings {
     pub step_wait: Duration,
     /// After how long the coordinator ends a transaction by itself (`transaction.timeout.ms`).
     pub transaction_timeout: Duration,
+    /// Where replaced producers are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A group's offsets, as a transaction commits them.
@@ -60,6 +65,8 @@ pub enum Culprit {
     Record(usize),
     /// Nothing that was named.
     Nobody,
+    /// Nothing that was named, and probably the record at that place.
+    Suspect(usize),
 }
 
 /// How a transaction ended.
@@ -103,6 +110,7 @@ pub struct Lane {
     jobs: mpsc::Sender<Job>,
     state: watch::Receiver<LaneState>,
     thread: thread::JoinHandle<()>,
+    steps: Arc<Steps>,
 }
 
 /// A transaction in progress.
@@ -124,15 +132,22 @@ impl Lane {
     pub fn start(name: &str, settings: LaneSettings) -> std::io::Result<Self> {
         let (jobs, received) = mpsc::channel();
         let (tell, state) = watch::channel(LaneState::Initialising(None));
-        let runner = Runner::new(settings, tell);
+        let steps = Arc::default();
+        let runner = Runner::new(settings, tell, Arc::clone(&steps));
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || runner.run(&received))?;
-        Ok(Self { jobs, state, thread })
+        Ok(Self { jobs, state, thread, steps })
     }
 
     /// Ends the lane once its transaction in progress has; the thread is returned to be waited for.
     #[must_use]
     pub fn end(self) -> thread::JoinHandle<()> {
         self.thread
+    }
+
+    /// Returns for how long the lane has been within one step, such as a call of librdkafka; none while it waits for work.
+    #[must_use]
+    pub fn in_step_for(&self) -> Option<Duration> {
+        self.steps.taken()
     }
 
     /// Returns a receiver of what the lane can do.

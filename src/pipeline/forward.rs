@@ -7,9 +7,19 @@ mod ends;
 mod known;
 mod lanes;
 mod outcome;
+mod seen;
+mod stage;
 mod turn;
 
-use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -18,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::known::Known;
+use self::{known::Known, stage::Stage};
 use super::{
     budget::Share,
     schedule::{Bounds, Claim, Demand, Key, Number, Schedule},
@@ -61,6 +71,7 @@ struct Waiting {
     placed: Arc<Placed>,
     answer: oneshot::Sender<Answer>,
     attempts: u32,
+    stage: Arc<Stage>,
 }
 
 /// Runs units in transactions.
@@ -76,18 +87,22 @@ pub struct Forwarder {
     lanes: Mutex<Vec<LaneState>>,
     brokers_wait: Duration,
     stop: CancellationToken,
+    /// How many tasks have lanes that are not ended.
+    feeding: AtomicUsize,
     /// The threads of lanes that were ended.
     ended: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Takes a unit out if its caller goes away while it waits.
+/// Takes a unit out if its caller goes away before it is in a transaction.
 struct Caller<'a> {
     forwarder: &'a Forwarder,
     number: Number,
+    placed: Arc<Placed>,
+    stage: Arc<Stage>,
 }
 
 impl Forwarder {
-    /// Starts the lanes, each with its id; `settings_of` gives librdkafka's side of a lane by its place.
+    /// Starts the lanes, each with its id, and initialises those that an earlier process may have had; `settings_of` gives librdkafka's side of a lane by its place.
     ///
     /// # Errors
     /// Where a thread cannot be started.
@@ -108,11 +123,14 @@ impl Forwarder {
             lanes: Mutex::new(vec![LaneState::Initialising(None); count]),
             brokers_wait: config.send.brokers_wait,
             stop: CancellationToken::new(),
+            feeding: AtomicUsize::new(0),
             ended: Mutex::default(),
         });
         for place in 0..count {
             lanes::start(&forwarder, place, settings_of(place))?;
         }
+        let left = count..config.transactions.lanes_initialised;
+        lanes::sweep(&forwarder, left.map(|place| (place, settings_of(place))).collect());
         Ok(forwarder)
     }
 
@@ -126,10 +144,11 @@ impl Forwarder {
         if let Some(failure) = self.without_hope() {
             return Err(failure);
         }
-        let placed = self.place(unit, deadline).await?;
+        let placed = Arc::new(self.place(unit, deadline).await?);
         let (answer, mut answered) = oneshot::channel();
-        let number = self.push(Waiting { placed: Arc::new(placed), answer, attempts: 0 })?;
-        let caller = Caller { forwarder: self, number };
+        let stage = Arc::<Stage>::default();
+        let waiting = Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage) };
+        let caller = Caller { forwarder: self, number: self.push(waiting)?, placed, stage };
         self.changed.notify_one();
         let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
         tokio::select! {
@@ -169,10 +188,8 @@ impl Forwarder {
     pub async fn stop_by(&self, deadline: Instant) {
         const STEP_MS: u64 = 5;
         self.stop.cancel();
-        let lanes = self.settings.lanes;
         let all_ended = || {
-            let ended = self.ended.lock();
-            ended.len() >= lanes && ended.iter().all(JoinHandle::is_finished)
+            self.feeding.load(Ordering::Acquire) == 0 && self.ended.lock().iter().all(JoinHandle::is_finished)
         };
         while !all_ended() && Instant::now() < deadline {
             sleep_until((Instant::now() + Duration::from_millis(STEP_MS)).min(deadline)).await;
@@ -260,11 +277,24 @@ impl Forwarder {
     }
 }
 
+impl Placed {
+    /// Returns the group whose committed offsets the unit is compared with: where all of its inputs say what they expect.
+    fn compared_group(&self) -> Option<&str> {
+        let inputs = &self.unit.inputs;
+        let says_all = !inputs.is_empty() && inputs.iter().all(|input| input.expected.is_some());
+        self.unit.group.as_ref().filter(|_| says_all).map(|group| group.id.as_str())
+    }
+}
+
 impl Caller<'_> {
+    /// Takes the unit out; false where it is in a transaction, or answered.
     fn withdraw(&self) -> bool {
-        let withdrawn = self.forwarder.schedule.lock().withdraw(self.number);
-        let Some(waiting) = withdrawn else { return false };
-        self.forwarder.known.lock().note_failed(&waiting.placed.unit);
+        // Else its lane takes it out, at the latest when it would run.
+        if !self.stage.give_up() {
+            return false;
+        }
+        drop(self.forwarder.schedule.lock().withdraw(self.number));
+        self.forwarder.known.lock().note_failed(&self.placed.unit);
         self.forwarder.changed.notify_one();
         true
     }

@@ -1,6 +1,10 @@
 //! Owns every metric, once: name, help, labels; and typed handles to them.
 //! Must never let a label grow without bound: topics beyond the cap count as `_other`.
 
+mod transactions;
+
+pub use self::transactions::{TransactionEnd, TransactionMetrics};
+
 use std::{
     collections::HashMap,
     fmt,
@@ -60,7 +64,7 @@ pub struct Metrics {
     outstanding_bytes: Gauge,
     queue_records: Gauge,
     queue_bytes: Gauge,
-    lanes_ready: Gauge,
+    transactions: TransactionMetrics,
     ends: Arc<Ends>,
     topics: Mutex<HashMap<Topic, TopicMetrics>>,
     topics_max: usize,
@@ -120,7 +124,6 @@ impl Metrics {
         let outstanding_bytes = gauge("producer_outstanding_bytes", "Their bytes, with the overhead of each");
         let queue_records = gauge("kafka_queue_records", "Records in librdkafka's queues and on the way");
         let queue_bytes = gauge("kafka_queue_bytes", "Their bytes");
-        let lanes_ready = gauge("producer_lanes_ready", "Transactional producers that take a transaction");
         let round_trip = Family::default();
         registry.register_with_unit(
             "kafka_broker_round_trip",
@@ -128,6 +131,7 @@ impl Metrics {
             Unit::Other("microseconds".to_owned()),
             round_trip.clone(),
         );
+        let transactions = TransactionMetrics::register(&mut registry);
         Arc::new(Self {
             registry,
             sent,
@@ -139,7 +143,7 @@ impl Metrics {
             outstanding_bytes,
             queue_records,
             queue_bytes,
-            lanes_ready,
+            transactions,
             ends,
             topics: Mutex::default(),
             topics_max,
@@ -184,9 +188,10 @@ impl Metrics {
         self.outstanding_bytes.set(gauge_value(bytes));
     }
 
-    /// Sets how many lanes take a transaction.
-    pub fn lanes_ready(&self, count: usize) {
-        self.lanes_ready.set(gauge_value(count));
+    /// Returns the metrics of transactions.
+    #[must_use]
+    pub const fn transactions(&self) -> &TransactionMetrics {
+        &self.transactions
     }
 
     /// Sets what lies in librdkafka's queues.

@@ -4,6 +4,13 @@
 use super::Setting;
 
 pub(super) fn settings() -> Vec<Setting> {
+    let mut settings = lanes();
+    settings.extend(bounds());
+    settings
+}
+
+/// How many transactions run at once, and for how long.
+fn lanes() -> Vec<Setting> {
     vec![
         Setting::number(
             "transactions.lanes",
@@ -11,6 +18,13 @@ pub(super) fn settings() -> Vec<Setting> {
             (1, 64),
             "lanes",
             "How many transactions run at once, each under a transactional id of its own, PREFIX.INSTANCE.LANE.",
+        ),
+        Setting::number(
+            "transactions.lanes_initialised",
+            4,
+            (1, 64),
+            "lanes",
+            "How many transactional ids are initialised at start, where they are more than `transactions.lanes`. Whoever lowers `transactions.lanes` sets this to the earlier number for one start: what the earlier lanes left open is then ended at once, not by its time-out.",
         ),
         Setting::number(
             "transactions.timeout_ms",
@@ -24,8 +38,14 @@ pub(super) fn settings() -> Vec<Setting> {
             20_000,
             (1000, 600_000),
             "ms",
-            "How long adding offsets, delivering and committing may take each before the lane is given up and its id taken over.",
+            "How long a step of a transaction (adding a group's offsets, delivering, committing, aborting) may take before its lane is given up, within two seconds more, and its id taken over.",
         ),
+    ]
+}
+
+/// What a transaction, and a call, may carry.
+fn bounds() -> Vec<Setting> {
+    vec![
         Setting::number(
             "transactions.units_max",
             200,

@@ -19,7 +19,7 @@ use rdkafka::{
     error::{IsError as _, RDKafkaErrorCode},
 };
 
-use super::{Owned, WORDS_BYTES, c_text, called, milliseconds, partitions, text, unsaid};
+use super::{Owned, WORDS_BYTES, answers, c_text, called, milliseconds, partitions, text, unsaid};
 use crate::{
     kafka::{
         context::Delivered,
@@ -91,6 +91,13 @@ impl Transactional {
             rd_kafka_set_log_queue(client.as_ptr(), queue.as_ptr());
             Ok(Self { client, queue, doubt: lent })
         }
+    }
+
+    /// Asks any broker for the list of brokers and waits for the answer; returns whether one came.
+    #[must_use]
+    pub fn connect(&self, wait: Duration) -> bool {
+        // SAFETY: the client lives.
+        unsafe { answers(self.client.as_ptr(), wait) }
     }
 
     /// Initialises the transactional id: ends what an earlier producer left open, and fences it.

@@ -14,13 +14,13 @@ use std::{
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{oneshot, watch};
 
-use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work};
+use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work, spare::Fresh, steps::Steps};
 use crate::kafka::{
     classify,
     context::Delivered,
     ffi::Transactional,
     producer,
-    transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction},
+    transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction, Undelivered},
 };
 
 /// How often an idle lane looks at its producer's queue, where log lines and errors come in.
@@ -37,6 +37,9 @@ pub(super) struct Runner {
     /// Set by the interceptor of the producer in use.
     doubt: Arc<AtomicBool>,
     serial: u32,
+    steps: Arc<Steps>,
+    /// Takes over when the producer in use is given up; made while the lane is idle.
+    spare: Option<Fresh>,
     /// Who is told once the next producer is initialised.
     unsettled: Option<(Option<Ended>, Job)>,
 }
@@ -51,18 +54,23 @@ enum After {
 }
 
 impl Runner {
-    pub(super) fn new(settings: LaneSettings, tell: watch::Sender<LaneState>) -> Self {
-        Self { settings, tell, doubt: Arc::default(), serial: 0, unsettled: None }
+    pub(super) fn new(settings: LaneSettings, tell: watch::Sender<LaneState>, steps: Arc<Steps>) -> Self {
+        Self { settings, tell, doubt: Arc::default(), serial: 0, steps, spare: None, unsettled: None }
     }
 
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        let mut given_up = None;
         while let Some(producer) = self.initialised() {
             if let Some((ended, job)) = self.unsettled.take() {
                 settle(job, ended);
             }
+            self.steps.begin();
+            // The id is another's now: nothing hurries its end.
+            drop(given_up.take());
             match self.serve(&producer, jobs) {
                 After::Keep => return,
                 After::Replace => {
+                    self.settings.metrics.transactions().replaced();
                     self.tell.send_replace(LaneState::Initialising(None));
                 }
                 After::Stop => {
@@ -70,15 +78,17 @@ impl Runner {
                     return;
                 }
             }
+            given_up = Some(producer);
         }
     }
 
     /// Makes producers until one has the id; `None` where that is in vain or nobody uses the lane any more.
     fn initialised(&mut self) -> Option<Transactional> {
         while !self.tell.is_closed() {
-            self.doubt = Arc::default();
-            let started = match Transactional::start(&self.settings.properties, &self.doubt) {
-                Ok(started) => started,
+            self.steps.begin();
+            let made = self.spare.take().map_or_else(|| Fresh::make(&self.settings.properties), Ok);
+            let mut fresh = match made {
+                Ok(fresh) => fresh,
                 // It could be made before: a file that is being replaced, no descriptor left.
                 Err(_) if self.serial > 0 => {
                     tracing::warn!("a new transactional producer could not be made; trying again");
@@ -91,12 +101,15 @@ impl Runner {
                     return None;
                 }
             };
+            fresh.connect_first();
+            self.doubt = Arc::clone(&fresh.doubt);
             while !self.tell.is_closed() {
-                let Err(error) = started.init(self.settings.init_wait) else {
+                self.steps.begin();
+                let Err(error) = fresh.producer.init(self.settings.init_wait) else {
                     self.tell.send_replace(LaneState::Ready);
-                    return Some(started);
+                    return Some(fresh.producer);
                 };
-                started.poll(Duration::ZERO).iter().for_each(transaction::tell);
+                fresh.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
                 let may_ask_again = error.class == CallClass::Retriable;
                 self.tell.send_replace(LaneState::Initialising(Some(error)));
                 thread::sleep(Duration::from_millis(INIT_PAUSE_MS));
@@ -108,10 +121,25 @@ impl Runner {
         None
     }
 
+    /// Has a spare ready, made and connected in small steps while the lane is idle.
+    fn keep_spare(&mut self) {
+        match &mut self.spare {
+            Some(spare) => {
+                spare.connect_idly();
+                spare.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
+            }
+            // Where it cannot be made the next replacement says why.
+            none => *none = Fresh::make(&self.settings.properties).ok(),
+        }
+    }
+
     /// Runs transactions for as long as the producer is good; `Keep` where nobody uses the lane any more.
     fn serve(&mut self, producer: &Transactional, jobs: &mpsc::Receiver<Job>) -> After {
         loop {
-            let job = match jobs.recv_timeout(Duration::from_millis(IDLE_MS)) {
+            self.steps.end();
+            let job = jobs.recv_timeout(Duration::from_millis(IDLE_MS));
+            self.steps.begin();
+            let job = match job {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Disconnected) => return After::Keep,
                 Err(RecvTimeoutError::Timeout) => {
@@ -119,6 +147,7 @@ impl Runner {
                     if self.is_in_doubt() {
                         return After::Replace;
                     }
+                    self.keep_spare();
                     continue;
                 }
             };
@@ -148,6 +177,7 @@ impl Runner {
         let delivered = match self.fill(&mut open, work) {
             Ok(delivered) => delivered,
             Err((culprit, error)) => {
+                self.steps.begin();
                 let (culprit, error) = cause(producer, culprit, error);
                 let abort = open.abort();
                 let (ended, after) = self.not_committed(culprit, error, begun);
@@ -157,13 +187,17 @@ impl Runner {
                 return (ended, if is_clean || after == After::Stop { after } else { After::Replace });
             }
         };
+        self.steps.begin();
         let Err(failed) = open.commit() else { return (Ended::Committed(delivered), After::Keep) };
         let (error, open) = *failed;
         match error.class {
-            CallClass::Abortable if !self.is_in_doubt() => match open.abort() {
-                Ok(()) => (Ended::Aborted(Culprit::Nobody, error), After::Keep),
-                Err(_) => (Ended::Unknown(error), After::Replace),
-            },
+            CallClass::Abortable if !self.is_in_doubt() => {
+                self.steps.begin();
+                match open.abort() {
+                    Ok(()) => (Ended::Aborted(Culprit::Nobody, error), After::Keep),
+                    Err(_) => (Ended::Unknown(error), After::Replace),
+                }
+            }
             // The commit may have been taken before; whoever has the id now has ended what was open.
             CallClass::Fatal if self.is_fenced(&error, begun) => (Ended::Unknown(error), After::Stop),
             CallClass::Fatal | CallClass::Other | CallClass::Abortable | CallClass::Retriable => {
@@ -194,6 +228,7 @@ impl Runner {
                 metadata,
             });
             let offsets = GroupOffsets { group: &of_group.group, offsets: offsets.collect() };
+            self.steps.begin();
             self.send_offsets(open, &offsets).map_err(|error| (Culprit::Offsets(place), error))?;
         }
         let named = |place: u64, code| {
@@ -204,15 +239,19 @@ impl Runner {
         for (record, partition) in &work.records {
             open.send(record, *partition).map_err(|refused| named(refused.place, refused.code))?;
         }
+        self.steps.begin();
         open.delivered(self.settings.step_wait).map_err(|undelivered| {
+            if work.records.len() > 1
+                && let Some((largest, code)) = largest_refused(work, &undelivered)
+            {
+                let (_, error) = named(u64::MAX, code);
+                return (Culprit::Suspect(largest), error);
+            }
             // The first is the culprit; what failed behind it was purged with it, or came out of sequence.
             let first = undelivered.into_iter().min_by_key(|undelivered| undelivered.place);
             let (place, code) =
                 first.map_or((u64::MAX, RDKafkaErrorCode::Unknown), |first| (first.place, first.code));
-            let (culprit, error) = named(place, code);
-            // One record too large takes the others of its request with it.
-            let is_named = work.records.len() == 1 || !classify::is_too_large(code);
-            (if is_named { culprit } else { Culprit::Nobody }, error)
+            named(place, code)
         })
     }
 
@@ -234,6 +273,13 @@ impl Runner {
     fn is_fenced(&self, error: &CallError, begun: Instant) -> bool {
         classify::is_fenced(error.code) && begun.elapsed() < self.settings.transaction_timeout
     }
+}
+
+/// Finds the largest of the records that were refused for their size: one too large takes the others of its request with it.
+fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, RDKafkaErrorCode)> {
+    let refused = undelivered.iter().filter(|undelivered| classify::is_too_large(undelivered.code));
+    let placed = refused.filter_map(|refused| Some((usize::try_from(refused.place).ok()?, refused.code)));
+    placed.max_by_key(|(place, _)| work.records.get(*place).map(|(record, _)| record.bytes()))
 }
 
 /// Finds what failed a transaction: its failure purges what is queued, and then deliveries tell only of that.

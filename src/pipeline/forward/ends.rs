@@ -3,13 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{
     Forwarder,
     cargo::Cargo,
-    lanes::{OFFSETS_MS_MAX, Started},
+    lanes::Started,
     outcome,
+    seen::{Asked, OFFSETS_MS_MAX, Seen},
 };
 use crate::{
     failure::Failure,
@@ -21,8 +20,19 @@ use crate::{
 /// How often a unit is tried in a transaction that is aborted for no fault of its own.
 const ATTEMPTS_MAX: u32 = 10;
 
+/// The units of a transaction by what becomes of them.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    /// Their callers were told; their keys are free once nothing of the transaction can happen any more.
+    pub told: Vec<Number>,
+    /// Those that go again.
+    pub retried: Vec<Started>,
+    /// Those that go again, each in a transaction of its own.
+    pub alone: Vec<Started>,
+}
+
 impl Forwarder {
-    pub(super) fn committed(&self, units: Vec<Started>, delivered: &[Delivered]) -> Vec<Number> {
+    pub(super) fn committed(&self, units: Vec<Started>, delivered: &[Delivered]) -> Sorted {
         let mut told = Vec::with_capacity(units.len());
         let mut rest = delivered;
         for unit in units {
@@ -38,7 +48,7 @@ impl Forwarder {
             told.push(unit.number);
             outcome::tell(unit.item, outcome::committed(&placed, own));
         }
-        told
+        Sorted { told, ..Sorted::default() }
     }
 
     /// Answers the culprits of an aborted transaction; the others go again.
@@ -48,10 +58,10 @@ impl Forwarder {
         cargo: &Cargo,
         culprit: Culprit,
         error: &CallError,
-    ) -> (Vec<Started>, Vec<Number>) {
+    ) -> Sorted {
         self.forget(&units);
         let only = units.len() == 1;
-        let (mut retried, mut told) = (Vec::new(), Vec::new());
+        let mut sorted = Sorted::default();
         for (place, mut unit) in units.into_iter().enumerate() {
             let placed = Arc::clone(&unit.item.placed);
             let failure = match culprit {
@@ -64,55 +74,52 @@ impl Forwarder {
                     Some((of, output)) if *of == place => Some(outcome::of_record(&placed, *output, error)),
                     Some(_) | None => None,
                 },
-                Culprit::Nobody if only => Some(outcome::of_nobody(error)),
-                Culprit::Nobody | Culprit::Offsets(_) => None,
+                Culprit::Nobody | Culprit::Suspect(_) if only => Some(outcome::of_nobody(error)),
+                Culprit::Nobody | Culprit::Suspect(_) | Culprit::Offsets(_) => None,
             };
+            let is_suspect = matches!(culprit, Culprit::Suspect(record)
+                if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place));
             unit.item.attempts += 1;
             let spent = unit.item.attempts >= ATTEMPTS_MAX;
             match failure.or_else(|| spent.then(|| outcome::of_nobody(error))) {
                 Some(failure) => {
                     self.known.lock().note_failed(&placed.unit);
-                    told.push(unit.number);
+                    sorted.told.push(unit.number);
                     outcome::tell(unit.item, Err(failure));
                 }
-                None => retried.push(unit),
+                None if is_suspect => sorted.alone.push(unit),
+                None => sorted.retried.push(unit),
             }
         }
-        (retried, told)
+        sorted
     }
 
     /// Finds out by the committed offsets what became of the units of a transaction, of which nothing can happen any more.
     ///
     /// An offset that is still what a unit expects shows that nothing of the transaction is committed. One that is beyond shows
     /// that this unit is, be it by this transaction or by another sidecar's; of the others it shows nothing.
-    pub(super) async fn resolve(
-        &self,
-        units: Vec<Started>,
-        error: Option<&CallError>,
-    ) -> (Vec<Started>, Vec<Number>) {
+    pub(super) async fn resolve(&self, units: Vec<Started>, error: Option<&CallError>) -> Sorted {
         self.forget(&units);
-        let mut found = Vec::with_capacity(units.len());
-        let by = Instant::now() + Duration::from_millis(OFFSETS_MS_MAX);
-        for unit in &units {
-            let inputs = &unit.item.placed.unit.inputs;
-            let says_all = !inputs.is_empty() && inputs.iter().all(|input| input.expected.is_some());
-            let group = unit.item.placed.unit.group.as_ref().filter(|_| says_all);
-            let left = by.saturating_duration_since(Instant::now());
-            found.push(match group {
-                Some(group) => self.read(group, inputs, left).await.ok().map(|read| decide(inputs, &read)),
-                None => None,
-            });
+        let wait = Duration::from_millis(OFFSETS_MS_MAX);
+        let asked = Asked::of(&units, |_, _| true).read(self, |_| wait);
+        let mut seen = Seen::default();
+        for (group, partitions, reading) in asked {
+            seen.note(group, partitions, reading.await.unwrap_or_else(|_| Err(super::lost())));
         }
+        let found = |unit: &Started| {
+            let placed = &unit.item.placed;
+            let committed = seen.committed_of(placed).ok().flatten()?;
+            Some(decide(&placed.unit.inputs, &committed))
+        };
+        let found: Vec<_> = units.iter().map(found).collect();
         let none_committed = found.contains(&Some(Decision::Run));
-        let (mut retried, mut told) = (Vec::new(), Vec::new());
+        let mut sorted = Sorted::default();
         for (unit, found) in units.into_iter().zip(found) {
             let answer = match found {
                 Some(Decision::AlreadyCommitted) => outcome::already_committed(),
-                Some(Decision::Mismatch { input, committed }) if none_committed => {
-                    Err(outcome::mismatch(&unit.item.placed, input, committed))
-                }
+                // Those of a chain behind its first expect what that one will have committed.
                 Some(Decision::Run | Decision::Mismatch { .. }) | None if none_committed => {
-                    retried.push(unit);
+                    sorted.retried.push(unit);
                     continue;
                 }
                 Some(Decision::Run | Decision::Mismatch { .. }) | None => {
@@ -122,10 +129,10 @@ impl Forwarder {
             if answer.is_err() {
                 self.known.lock().note_failed(&unit.item.placed.unit);
             }
-            told.push(unit.number);
+            sorted.told.push(unit.number);
             outcome::tell(unit.item, answer);
         }
-        (retried, told)
+        sorted
     }
 
     fn forget(&self, units: &[Started]) {
@@ -137,8 +144,8 @@ impl Forwarder {
 }
 
 /// Tells all units the same.
-pub(super) fn tell_all(units: Vec<Started>, failure: &Failure) -> Vec<Number> {
+pub(super) fn tell_all(units: Vec<Started>, failure: &Failure) -> Sorted {
     let told = units.iter().map(|unit| unit.number).collect();
     units.into_iter().for_each(|unit| outcome::tell(unit.item, Err(failure.clone())));
-    told
+    Sorted { told, ..Sorted::default() }
 }

@@ -1,38 +1,55 @@
 //! Owns the lanes at work: each takes the units that may start, runs them in one transaction, and tells how it ended.
 //! Must never free a unit's keys before nothing of its transaction can happen any more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
-use super::{Forwarder, Waiting, cargo::Cargo, ends::tell_all, outcome};
+use super::{
+    Forwarder, Waiting,
+    cargo::Cargo,
+    ends::{Sorted, tell_all},
+    outcome,
+};
 use crate::{
     kafka::lane::{Ended, InProgress, Lane, LaneSettings, LaneState},
     offsets::Membership,
-    pipeline::schedule::{Bounds, Number, Unit},
+    pipeline::schedule::{Bounds, Unit},
+    telemetry::metrics::TransactionEnd,
 };
 
-/// The steps of a transaction that may each take as long as a lane may be stuck: offsets, deliveries, end.
-const STEPS: u32 = 3;
+/// How much longer than its own bound a step may take before the lane is given up, in milliseconds.
+const STUCK_MARGIN_MS: u64 = 2_000;
+/// How often a lane is looked at, in milliseconds.
+const LOOK_MS: u64 = 250;
 /// The pause before a thread is asked for again, in milliseconds.
 const THREAD_PAUSE_MS: u64 = 1_000;
-/// The longest that committed offsets are asked for, in milliseconds.
-pub(super) const OFFSETS_MS_MAX: u64 = 30_000;
 
 /// A unit that was started.
 pub(super) type Started = Unit<Option<Membership>, Waiting>;
 
 /// What is left of a transaction whose lane was given up, until its id is initialised again.
+#[derive(Default)]
 struct Left {
     /// Units that nobody has been told about; whether they are committed is not known.
     unknown: Vec<Started>,
-    /// Units that surely are not, and go again.
-    retried: Vec<Started>,
-    /// The numbers of those whose callers were told.
-    told: Vec<Number>,
+    sorted: Sorted,
+}
+
+/// What a lane that was waited for came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Ready,
+    /// It is within a call that does not come back.
+    Stuck,
+    /// It is fenced or broken, or its thread has ended.
+    Over,
 }
 
 /// Starts a lane and the task that feeds it.
@@ -42,6 +59,7 @@ struct Left {
 pub fn start(forwarder: &Arc<Forwarder>, place: usize, settings: LaneSettings) -> std::io::Result<()> {
     let lane = Lane::start(&name(place), settings.clone())?;
     let forwarder = Arc::clone(forwarder);
+    forwarder.feeding.fetch_add(1, Ordering::AcqRel);
     tokio::spawn(async move {
         let mut lane = lane;
         let stopped = forwarder.stop.clone();
@@ -49,9 +67,29 @@ pub fn start(forwarder: &Arc<Forwarder>, place: usize, settings: LaneSettings) -
             () = forwarder.feed(place, &mut lane, settings) => {}
             () = stopped.cancelled() => {}
         }
-        forwarder.ended.lock().push(lane.end());
+        forwarder.ended(lane);
     });
     Ok(())
+}
+
+/// Initialises ids that no lane has, one after the other, which ends what an earlier process with more lanes left open.
+pub fn sweep(forwarder: &Arc<Forwarder>, left: Vec<(usize, LaneSettings)>) {
+    let forwarder = Arc::clone(forwarder);
+    forwarder.feeding.fetch_add(1, Ordering::AcqRel);
+    tokio::spawn(async move {
+        for (place, settings) in left {
+            let Ok(lane) = Lane::start(&name(place), settings) else { continue };
+            let mut state = lane.watch();
+            let initialised = state.wait_for(|state| !matches!(state, LaneState::Initialising(_)));
+            tokio::select! {
+                _ = initialised => {}
+                () = forwarder.stop.cancelled() => {}
+            }
+            tracing::debug!(lane = place, "the id of a lane that is no more was initialised");
+            forwarder.ended.lock().push(lane.end());
+        }
+        forwarder.feeding.fetch_sub(1, Ordering::AcqRel);
+    });
 }
 
 fn name(place: usize) -> String {
@@ -60,9 +98,33 @@ fn name(place: usize) -> String {
 
 impl Forwarder {
     /// Feeds a lane until it is fenced or broken.
-    async fn feed(&self, place: usize, lane: &mut Lane, settings: LaneSettings) {
-        let mut state = lane.watch();
-        while self.is_ready(place, &mut state).await {
+    async fn feed(self: &Arc<Self>, place: usize, lane: &mut Lane, settings: LaneSettings) {
+        let mut left: Option<(Left, usize)> = None;
+        loop {
+            let mut state = lane.watch();
+            match self.settled_state(place, lane, &mut state).await {
+                Found::Ready => {}
+                Found::Stuck => {
+                    *lane = self.start_again(place, &settings).await;
+                    continue;
+                }
+                Found::Over => {
+                    if let Some((left, units)) = left {
+                        // Nothing was fenced, so nothing is certain.
+                        let mut sorted = left.sorted;
+                        sorted.told.extend(tell_all(left.unknown, &outcome::unanswered()).told);
+                        self.conclude(sorted, units);
+                    }
+                    return;
+                }
+            }
+            if let Some((left, units)) = left.take() {
+                let mut sorted = self.resolve(left.unknown, None).await;
+                sorted.told.extend(left.sorted.told);
+                sorted.retried.extend(left.sorted.retried);
+                sorted.alone.extend(left.sorted.alone);
+                self.conclude(sorted, units);
+            }
             let units = tokio::select! {
                 biased;
                 // A lane that is no longer ready takes nothing from those that are.
@@ -75,31 +137,41 @@ impl Forwarder {
             let Some(units) = self.still_to_run(units).await else { continue };
             let cargo = Cargo::load(&units);
             let progress = lane.run(Arc::clone(&cargo.work));
-            let Some(left) = self.finish(units, &cargo, progress, &state).await else { continue };
-            tracing::warn!(lane = place, "a transaction did not come back; a new producer takes its id over");
-            // The old thread is left behind: no call of librdkafka can be ended from outside.
-            *lane = loop {
-                match Lane::start(&name(place), settings.clone()) {
-                    Ok(new) => break new,
-                    Err(error) => tracing::error!(lane = place, "there is no thread for a new lane: {error}"),
-                }
-                sleep(Duration::from_millis(THREAD_PAUSE_MS)).await;
-            };
-            state = lane.watch();
-            if !self.is_ready(place, &mut state).await {
-                // Nothing was fenced, so nothing is certain.
-                let mut told = tell_all(left.unknown, &outcome::unanswered());
-                told.extend(left.told);
-                return self.conclude(left.retried, told, cargo.units / 2);
+            if let Some(unfinished) = self.finish(units, &cargo, progress, lane).await {
+                left = Some((unfinished, cargo.units));
+                *lane = self.start_again(place, &settings).await;
             }
-            let (retried, mut told) = self.resolve(left.unknown, None).await;
-            told.extend(left.told);
-            self.conclude(left.retried.into_iter().chain(retried).collect(), told, cargo.units / 2);
         }
     }
 
-    /// Follows the lane's state until it is ready; false where it never will be.
-    async fn is_ready(&self, place: usize, state: &mut watch::Receiver<LaneState>) -> bool {
+    fn ended(&self, lane: Lane) {
+        self.ended.lock().push(lane.end());
+        self.feeding.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Leaves a lane behind in a call that cannot be ended from outside, and starts another under its id.
+    async fn start_again(&self, place: usize, settings: &LaneSettings) -> Lane {
+        tracing::warn!(
+            lane = place,
+            "a call of librdkafka did not come back; a new producer takes its id over"
+        );
+        self.sender.metrics().transactions().abandoned();
+        loop {
+            match Lane::start(&name(place), settings.clone()) {
+                Ok(new) => return new,
+                Err(error) => tracing::error!(lane = place, "there is no thread for a new lane: {error}"),
+            }
+            sleep(Duration::from_millis(THREAD_PAUSE_MS)).await;
+        }
+    }
+
+    /// Follows the lane's state until it is ready, or never will be.
+    async fn settled_state(
+        &self,
+        place: usize,
+        lane: &Lane,
+        state: &mut watch::Receiver<LaneState>,
+    ) -> Found {
         loop {
             let now = state.borrow_and_update().clone();
             {
@@ -108,23 +180,31 @@ impl Forwarder {
                     *known = now.clone();
                 }
                 let ready = lanes.iter().filter(|lane| **lane == LaneState::Ready).count();
-                self.sender.metrics().lanes_ready(ready);
+                self.sender.metrics().transactions().lanes_ready(ready);
             }
             match &now {
-                LaneState::Ready => return true,
+                LaneState::Ready => return Found::Ready,
                 LaneState::Initialising(_) => {}
                 LaneState::Fenced | LaneState::Broken(_) => {
                     tracing::error!(lane = place, state = ?now, "the lane has stopped");
                     if let Some(failure) = self.without_hope() {
                         self.refuse_waiting(&failure);
                     }
-                    return false;
+                    return Found::Over;
                 }
             }
-            if state.changed().await.is_err() {
-                return false;
+            match timeout(Duration::from_millis(LOOK_MS), state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Found::Over,
+                Err(_) if self.is_stuck(lane) => return Found::Stuck,
+                Err(_) => {}
             }
         }
+    }
+
+    fn is_stuck(&self, lane: &Lane) -> bool {
+        let bound = self.settings.stuck + Duration::from_millis(STUCK_MARGIN_MS);
+        lane.in_step_for().is_some_and(|taken| taken > bound)
     }
 
     /// Waits for units that may start.
@@ -156,50 +236,65 @@ impl Forwarder {
         units: Vec<Started>,
         cargo: &Cargo,
         progress: InProgress,
-        state: &watch::Receiver<LaneState>,
+        lane: &Lane,
     ) -> Option<Left> {
         let InProgress { ended, settled } = progress;
-        let Some(ended) = self.within_bound(ended, state).await else {
-            return Some(Left { unknown: units, retried: Vec::new(), told: Vec::new() });
+        let metrics = self.sender.metrics().transactions();
+        let Some(ended) = self.within_bound(ended, lane).await else {
+            metrics.ended(TransactionEnd::Unknown, cargo.units);
+            return Some(Left { unknown: units, ..Left::default() });
         };
-        let (retried, told) = match ended {
-            Ended::Committed(delivered) => (Vec::new(), self.committed(units, &delivered)),
+        metrics.ended(counted(&ended), cargo.units);
+        let sorted = match ended {
+            Ended::Committed(delivered) => self.committed(units, &delivered),
             Ended::Aborted(culprit, error) => self.aborted(units, cargo, culprit, &error),
-            Ended::Fenced(_) => (Vec::new(), tell_all(units, &outcome::fenced())),
+            Ended::Fenced(_) => tell_all(units, &outcome::fenced()),
             Ended::Unknown(error) => self.resolve(units, Some(&error)).await,
         };
         // Their keys stay taken until nothing of the transaction can happen any more.
-        if self.within_bound(settled, state).await.is_none() {
-            return Some(Left { unknown: Vec::new(), retried, told });
+        if self.within_bound(settled, lane).await.is_none() {
+            return Some(Left { sorted, ..Left::default() });
         }
-        self.conclude(retried, told, cargo.units / 2);
+        self.conclude(sorted, cargo.units);
         None
     }
 
-    /// Waits for what a lane tells; `None` where it does not, though it is not waiting for brokers to initialise its id: a
-    /// second producer would then fence the first, which is itself.
-    async fn within_bound<T>(
-        &self,
-        mut told: oneshot::Receiver<T>,
-        state: &watch::Receiver<LaneState>,
-    ) -> Option<T> {
-        let bound = self.settings.stuck * STEPS;
+    /// Waits for what a lane tells; `None` where it is within a call that does not come back, or its thread has ended.
+    async fn within_bound<T>(&self, mut told: oneshot::Receiver<T>, lane: &Lane) -> Option<T> {
         loop {
-            match timeout(bound, &mut told).await {
+            match timeout(Duration::from_millis(LOOK_MS), &mut told).await {
                 Ok(told) => return told.ok(),
-                Err(_) if matches!(*state.borrow(), LaneState::Initialising(_)) => {}
-                Err(_) => return None,
+                Err(_) if self.is_stuck(lane) => return None,
+                Err(_) => {}
             }
         }
     }
 
-    /// Frees the keys of the units that were told, and lets the others wait for another transaction.
-    fn conclude(&self, retried: Vec<Started>, told: Vec<Number>, company_max: usize) {
+    /// Frees the keys of the units that were told, and lets the others wait for another transaction of at most half as many.
+    fn conclude(&self, sorted: Sorted, units: usize) {
+        let Sorted { told, retried, alone } = sorted;
+        retried.iter().chain(&alone).for_each(|unit| unit.item.stage.leave());
         {
             let mut schedule = self.schedule.lock();
-            schedule.put_back(retried, company_max);
+            schedule.put_back(retried, units / 2);
+            schedule.put_back(alone, 1);
             told.into_iter().for_each(|number| schedule.end(number));
         }
         self.changed.notify_one();
+    }
+
+    /// Lets units that were in no transaction wait for their turn again.
+    pub(super) fn put_back(&self, units: Vec<Started>) {
+        self.schedule.lock().put_back(units, usize::MAX);
+        self.changed.notify_one();
+    }
+}
+
+const fn counted(ended: &Ended) -> TransactionEnd {
+    match ended {
+        Ended::Committed(_) => TransactionEnd::Committed,
+        Ended::Aborted(..) => TransactionEnd::Aborted,
+        Ended::Fenced(_) => TransactionEnd::Fenced,
+        Ended::Unknown(_) => TransactionEnd::Unknown,
     }
 }
