@@ -54,6 +54,8 @@ pub struct Config {
     pub send: Send,
     /// How much may wait in the sidecar.
     pub queue: Queue,
+    /// Which message ids are remembered.
+    pub deduplication: Deduplication,
     /// What one caller, call, frame or record may ask for.
     pub limits: Limits,
     /// What is remembered of topics.
@@ -211,6 +213,15 @@ pub struct Queue {
     pub records_max: usize,
     /// Their bytes.
     pub bytes_max: usize,
+}
+
+/// Which message ids are remembered.
+#[derive(Debug, Clone)]
+pub struct Deduplication {
+    /// The most ids whose record has ended; none where deduplication is off.
+    pub ids_max: usize,
+    /// For how long.
+    pub window: Duration,
 }
 
 /// What one caller, call, frame or record may ask for.

@@ -200,8 +200,8 @@ fn info(config: &Config) -> GetInfoResponse {
         spool: false,
         default_timeout: duration(config.send.timeout),
         timeout_max: duration(config.send.timeout_max),
-        message_ids_max: 0,
-        message_id_window: None,
+        message_ids_max: number(config.deduplication.ids_max),
+        message_id_window: duration(config.deduplication.window),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod accepting;
 pub mod batch;
 pub mod budget;
+pub mod duplicates;
 pub mod forward;
 pub mod held;
 pub mod line;

@@ -72,6 +72,18 @@ pub struct Receipt {
     pub offset: Option<i64>,
     /// Milliseconds since the epoch; the broker's where the topic keeps the time of appending.
     pub timestamp_ms: i64,
+    /// Whether an earlier record with the same message id went there, and nothing was written now.
+    pub duplicate: bool,
+}
+
+// === impl Receipt ===
+
+impl Receipt {
+    /// Makes the receipt of one who brought the same record again.
+    #[must_use]
+    pub fn of_duplicate(self) -> Self {
+        Self { duplicate: true, ..self }
+    }
 }
 
 // === impl Topic ===

@@ -11,8 +11,9 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    ClientCertificate, Compression, Config, Credentials, Kafka, Limits, Listen, Log, LogFormat, Partitioners,
-    Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions, checks,
+    ClientCertificate, Compression, Config, Credentials, Deduplication, Kafka, Limits, Listen, Log,
+    LogFormat, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions,
+    checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
     values::{Value, Values},
@@ -62,6 +63,10 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
         queue: Queue {
             records_max: reader.size("queue_records_max"),
             bytes_max: reader.size("queue_bytes_max"),
+        },
+        deduplication: Deduplication {
+            ids_max: reader.size("deduplication.message_ids_max"),
+            window: reader.duration("deduplication.window_ms"),
         },
         limits: Limits {
             record_bytes_max: reader.size("record_bytes_max"),

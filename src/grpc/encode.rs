@@ -16,7 +16,7 @@ pub fn receipt(receipt: Receipt) -> proto::Receipt {
         offset: receipt.offset,
         timestamp: Some(prost_types::Timestamp { seconds, nanos }),
         durability: proto::Durability::Replicated.into(),
-        duplicate: false,
+        duplicate: receipt.duplicate,
     }
 }
 

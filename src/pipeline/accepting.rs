@@ -6,7 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
+    Outcome,
     batch::not_written,
+    budget::Share,
+    duplicates::Brought,
     held::{Flow, Item},
     send::{Flows, Sender, in_range, out_of_range, refusal},
     ticket::Ticket,
@@ -28,6 +31,17 @@ pub(super) struct Accepting<'a> {
     touched: Vec<Arc<Flow>>,
 }
 
+/// What became of a record that was brought.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// It is on its way.
+    Marked(Mark),
+    /// One like it is on its way, and tells its outcome.
+    Attached,
+    /// It is not on its way: refused, surely not written, or brought before.
+    Answered(Ticket, Outcome),
+}
+
 // === impl Accepting ===
 
 impl<'a> Accepting<'a> {
@@ -36,20 +50,39 @@ impl<'a> Accepting<'a> {
     }
 
     /// Accepts a record behind all that were accepted before it for its partition.
-    ///
-    /// # Errors
-    /// What refused it; it is then surely not written.
-    pub(super) async fn accept(
-        &mut self,
-        record: Record,
-        ticket: impl FnOnce() -> Ticket,
-    ) -> Result<Mark, Failure> {
-        let topic = record.topic.clone();
-        let accepted = self.place(record, ticket).await;
-        accepted.map_err(|failure| {
-            self.sender.metrics_of(&topic).error(failure.reason());
-            failure.topic(&topic)
-        })
+    pub(super) async fn accept(&mut self, record: Record, ticket: Ticket) -> Accepted {
+        let brought = match (&self.sender.duplicates, &record.message_id) {
+            (Some(duplicates), Some(id)) => duplicates.bring(&record, id, ticket),
+            (None, _) | (_, None) => Brought::New(ticket),
+        };
+        let mut ticket = match brought {
+            Brought::New(ticket) => ticket,
+            Brought::Attached => {
+                self.sender.metrics.duplicate();
+                return Accepted::Attached;
+            }
+            Brought::Answered(ticket, outcome) => {
+                match &outcome {
+                    Ok(_) => self.sender.metrics.duplicate(),
+                    Err(failure) => self.sender.metrics_of(&record.topic).error(failure.reason()),
+                }
+                return Accepted::Answered(ticket, outcome.map_err(|failure| failure.topic(&record.topic)));
+            }
+        };
+        match self.place(&record).await {
+            Ok((flow, share)) => {
+                ticket.accepted();
+                let mark = flow.push(Item::new(record, ticket, share));
+                if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
+                    self.touched.push(flow);
+                }
+                Accepted::Marked(mark)
+            }
+            Err(failure) => {
+                self.sender.metrics_of(&record.topic).error(failure.reason());
+                Accepted::Answered(ticket, Err(failure.topic(&record.topic)))
+            }
+        }
     }
 
     /// Hands over what was accepted, as far as it may go now.
@@ -59,7 +92,8 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    async fn place(&mut self, record: Record, ticket: impl FnOnce() -> Ticket) -> Result<Mark, Failure> {
+    /// Finds the record's room and its partition.
+    async fn place(&mut self, record: &Record) -> Result<(Arc<Flow>, Share), Failure> {
         let share = self.sender.budget.take(record.bytes())?;
         let (flows, mut count) = self.route(&record.topic).await?;
         if !in_range(record.partition, count) {
@@ -68,13 +102,8 @@ impl<'a> Accepting<'a> {
             count = self.sender.lookup_again(&record.topic, self.deadline).await?;
             self.last = None;
         }
-        let partition = flows.choose(&record, count).ok_or_else(|| out_of_range(count))?;
-        let flow = flows.flow(self.sender, partition)?;
-        let mark = flow.push(Item::new(record, ticket(), share));
-        if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
-            self.touched.push(flow);
-        }
-        Ok(mark)
+        let partition = flows.choose(record, count).ok_or_else(|| out_of_range(count))?;
+        Ok((flows.flow(self.sender, partition)?, share))
     }
 
     /// Finds the partitions of a topic, and how many it has.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Outcome,
-    accepting::Accepting,
+    accepting::{Accepted, Accepting},
     held::Flow,
     line::Place,
     send::Sender,
@@ -55,16 +55,20 @@ impl Batch {
         let mut accepting = Accepting::new(sender, deadline);
         for (index, record) in records.into_iter().enumerate() {
             let accepted = match record {
-                Ok(record) => {
-                    let accepted = accepting.accept(record, || batch.answers.ticket(index)).await;
-                    accepted.map_err(|failure| failure.within(&path(index)))
+                Ok(record) => accepting.accept(record, batch.answers.ticket(index)).await,
+                Err(failure) => {
+                    batch.answers.tell(index, Err(failure));
+                    Accepted::Attached
                 }
-                Err(failure) => Err(failure),
             };
-            batch.marks.push(accepted.as_ref().ok().copied());
-            if let Err(failure) = accepted {
-                batch.answers.tell(index, Err(failure));
-            }
+            batch.marks.push(match accepted {
+                Accepted::Marked(mark) => Some(mark),
+                Accepted::Attached => None,
+                Accepted::Answered(ticket, outcome) => {
+                    ticket.tell(outcome.map_err(|failure| failure.within(&path(index))));
+                    None
+                }
+            });
         }
         accepting.hand_over();
         batch

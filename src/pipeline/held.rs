@@ -166,7 +166,14 @@ impl Flow {
 
     /// Takes a record out if it still waits here, and tells that failure as its outcome; returns whether it did.
     pub fn withdraw(&self, place: Place, failure: impl FnOnce() -> Failure) -> bool {
-        let withdrawn = self.line.lock().withdraw(place);
+        let withdrawn = {
+            let mut line = self.line.lock();
+            // Others brought the same record, and wait for it.
+            if line.waiting(place).is_some_and(|item| item.ticket.has_company()) {
+                return false;
+            }
+            line.withdraw(place)
+        };
         let Some(item) = withdrawn else { return false };
         self.refuse(item, failure());
         true
@@ -197,6 +204,7 @@ impl Flow {
                     partition: self.partition,
                     offset: delivered.offset,
                     timestamp_ms: delivered.timestamp_ms.unwrap_or(item.record.timestamp_ms),
+                    duplicate: false,
                 }));
             }
             Err(undelivered) => {

@@ -167,6 +167,15 @@ impl<T> Line<T> {
         }
     }
 
+    /// Returns the record that waits at that place.
+    #[must_use]
+    pub fn waiting(&self, place: Place) -> Option<&T> {
+        match &self.slots.get(self.index(place))?.state {
+            SlotState::Waiting(item) => Some(item),
+            SlotState::InFlight(_) | SlotState::Gone => None,
+        }
+    }
+
     /// Takes a record out if it waits here.
     pub fn withdraw(&mut self, place: Place) -> Option<T> {
         let slot = self.slot(place)?;

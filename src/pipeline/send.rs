@@ -10,6 +10,7 @@ use super::{
     Outcome,
     batch::{Batch, no_broker, not_written},
     budget::{Budget, Share},
+    duplicates::Duplicates,
     held::Flow,
     line::RunBounds,
     way::{FLOWS_MAX, Way},
@@ -39,12 +40,14 @@ const BATCH_FRAMING_BYTES: usize = 128;
 pub struct Sender {
     pub(super) way: Arc<Way>,
     pub(super) budget: Arc<Budget>,
+    /// None where deduplication is off.
+    pub(super) duplicates: Option<Arc<Duplicates>>,
     topics: RwLock<HashMap<Topic, Arc<Flows>>>,
     partitioner: Partitioner,
     partitioners: HashMap<Topic, Partitioner>,
     brokers_wait: Duration,
     runs: RunBounds,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// The partitions of one topic.
@@ -74,6 +77,7 @@ impl Sender {
         Self {
             way,
             budget: Budget::new(config.queue.records_max, config.queue.bytes_max),
+            duplicates: Duplicates::new(&config.deduplication),
             topics: RwLock::default(),
             partitioner: config.partitioners.default,
             partitioners: config.partitioners.topics.clone(),

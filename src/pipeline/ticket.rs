@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Outcome;
+use super::{Outcome, duplicates::Claim};
 use crate::failure::{Failure, Reason};
 
 /// The outcomes, as those who wait for them see them; dropping it means that nobody does any more.
@@ -22,6 +22,8 @@ pub struct Ticket {
     /// Taken when the outcome is told.
     shared: Option<Arc<Shared>>,
     index: usize,
+    /// Of a record with a message id: others who brought the same hear of it too.
+    claim: Option<Box<Claim>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Answers {
     /// Makes the ticket of a record.
     #[must_use]
     pub fn ticket(&self, index: usize) -> Ticket {
-        Ticket { shared: Some(Arc::clone(&self.0)), index }
+        Ticket { shared: Some(Arc::clone(&self.0)), index, claim: None }
     }
 
     /// Tells the outcome of a record that got no ticket.
@@ -101,15 +103,38 @@ impl Drop for Answers {
 impl Ticket {
     /// Tells the outcome.
     pub fn tell(mut self, outcome: Outcome) {
+        if let Some(claim) = self.claim.take() {
+            claim.settle(&outcome);
+        }
         if let Some(shared) = self.shared.take() {
             shared.tell(self.index, outcome);
         }
     }
 
+    /// Has the outcome told to others who bring the same record, too.
+    #[must_use]
+    pub fn with(mut self, claim: Claim) -> Self {
+        self.claim = Some(Box::new(claim));
+        self
+    }
+
+    /// Notes that the record is on its way: from now on its outcome may be lost, and is not simply "not written".
+    pub fn accepted(&mut self) {
+        if let Some(claim) = &mut self.claim {
+            claim.accepted();
+        }
+    }
+
+    /// Returns whether others brought the same record and wait for it.
+    #[must_use]
+    pub fn has_company(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.has_company())
+    }
+
     /// Returns whether somebody still waits for the outcome.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.state.lock().is_awaited)
+        self.has_company() || self.shared.as_ref().is_some_and(|shared| shared.state.lock().is_awaited)
     }
 }
 
@@ -148,7 +173,7 @@ mod tests {
 
     fn receipt(offset: i64) -> Outcome {
         let topic = Topic::parse("orders").unwrap();
-        Ok(Receipt { topic, partition: 0, offset: Some(offset), timestamp_ms: 1 })
+        Ok(Receipt { topic, partition: 0, offset: Some(offset), timestamp_ms: 1, duplicate: false })
     }
 
     #[tokio::test]

@@ -58,6 +58,7 @@ pub struct Metrics {
     sent: Family<SentLabels, Counter>,
     duration: Family<TopicLabel, Histogram, fn() -> Histogram>,
     failures: Family<ReasonLabel, Counter>,
+    duplicates: Counter,
     round_trip: Family<BrokerLabel, Gauge>,
     connected: Gauge,
     outstanding_records: Gauge,
@@ -111,6 +112,12 @@ impl Metrics {
             duration.clone(),
         );
         registry.register("producer_failures", "Failures answered, by reason", failures.clone());
+        let duplicates = Counter::default();
+        registry.register(
+            "producer_duplicates",
+            "Records answered by an earlier one with the same message id",
+            duplicates.clone(),
+        );
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("producer_build", "The build of this process", version);
         let mut gauge = |name: &str, help: &str| {
@@ -137,6 +144,7 @@ impl Metrics {
             sent,
             duration,
             failures,
+            duplicates,
             round_trip,
             connected,
             outstanding_records,
@@ -175,6 +183,11 @@ impl Metrics {
     /// Counts a failure that was answered.
     pub fn failure(&self, reason: Reason) {
         self.failures.get_or_create_owned(&ReasonLabel { reason: reason.name() }).inc();
+    }
+
+    /// Counts a record that an earlier one with the same message id answers.
+    pub fn duplicate(&self) {
+        self.duplicates.inc();
     }
 
     /// Sets whether the cluster is connected.

@@ -18,6 +18,7 @@ mod commands;
 mod debugging;
 mod delivery;
 mod dev;
+mod duplicates;
 mod failures;
 mod faults;
 mod forward;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         debugging::TESTS,
         delivery::TESTS,
         dev::TESTS,
+        duplicates::TESTS,
         failures::TESTS,
         forward::TESTS,
         malformed::TESTS,
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
+        duplicates::alone::TESTS,
         transactions::TESTS,
         forward_faults::TESTS,
         around::crowd::TESTS,

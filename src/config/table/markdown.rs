@@ -48,7 +48,7 @@ const HEADING: &str = "\
 const SECTIONS: [(&str, &[&str]); 3] = [
     ("Kafka", &["kafka"]),
     ("Transactions", &["transactions"]),
-    ("Sidecar", &["", "spool", "partitioner", "log"]),
+    ("Sidecar", &["", "deduplication", "spool", "partitioner", "log"]),
 ];
 
 /// Renders docs/configuration.md.

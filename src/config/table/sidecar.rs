@@ -101,6 +101,20 @@ fn sending() -> Vec<Setting> {
             "bytes",
             "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL.",
         ),
+        Setting::number(
+            "deduplication.message_ids_max",
+            50_000,
+            (0, 10_000_000),
+            "ids",
+            "How many message ids of records that have ended are remembered, some 400 bytes each. 0 switches deduplication off.",
+        ),
+        Setting::number(
+            "deduplication.window_ms",
+            600_000,
+            (1000, 24 * HOUR_MS),
+            "ms",
+            "For how long the message id of a record that has ended is remembered.",
+        ),
     ]
 }
 

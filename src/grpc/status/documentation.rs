@@ -26,12 +26,12 @@ sending the same call again is safe and may help there is a `google.rpc.RetryInf
 `persisted` says whether the record may be in Kafka:
 
 * `NO`: it surely is not. Sending it again cannot double it.
-* `MAYBE`: it may be. Sending it again may double it: this version carries `message_id` as a header for consumers, and does not yet
-  drop doubles itself.
+* `MAYBE`: it may be. Sending it again may double it, unless it is sent with the same `message_id` to the same sidecar within the
+  window that GetInfo tells: then it is written once, and the answer is the first's.
 
 An error without this `ErrorInfo`, such as a lost connection or a killed process, is to be read as `MAYBE`. gRPC clients can be set
-to retry UNAVAILABLE by themselves; they then also retry lost connections, so switch that on only where consumers can bear doubles
-or drop them by `message-id`.
+to retry UNAVAILABLE by themselves; they then also retry lost connections, so switch that on for records with a `message_id` alone. A
+sidecar that was started again does not know the ids of before.
 
 The trailer `grpc-retry-pushback-ms` steers such automatic retries: -1 stops them, because a retry cannot help or may double the
 record; any other number is the delay in milliseconds. The delays below are those of failures that name no other.

@@ -28,6 +28,7 @@ pub fn committed(placed: &Placed, delivered: &[Delivered]) -> Answer {
         partition: *partition,
         offset: delivered.offset,
         timestamp_ms: delivered.timestamp_ms.unwrap_or(record.timestamp_ms),
+        duplicate: false,
     });
     Ok(Forwarded { receipts: receipts.collect(), already_committed: false })
 }

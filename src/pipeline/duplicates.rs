@@ -1,0 +1,134 @@
+//! Owns deduplication: whether a record with a message id is on its way or written already, and who is told its end.
+//! Must never be taken across pods or restarts: it remembers in memory, for this process alone.
+
+mod window;
+
+use std::sync::Arc;
+
+use md5::{Digest as _, Md5};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::window::{Content, End, Found, Id, Window};
+use super::{Outcome, ticket::Ticket};
+use crate::{
+    config::Deduplication,
+    failure::{Failure, Persisted, Reason},
+    record::Record,
+};
+
+/// The records with message ids, by their ids.
+#[derive(Debug)]
+pub struct Duplicates(Mutex<Window<Ticket, Failure>>);
+
+/// The duty to say how a record with a message id ended, to all who brought it.
+#[derive(Debug)]
+pub struct Claim {
+    duplicates: Arc<Duplicates>,
+    id: Id,
+    /// Whether it is on its way, and lost where nobody says how it ended.
+    is_accepted: bool,
+    is_settled: bool,
+}
+
+/// What a record with a message id came to.
+#[derive(Debug)]
+pub enum Brought {
+    /// It goes its way.
+    New(Ticket),
+    /// The one before it, which is on its way, tells its ticket.
+    Attached,
+    /// The one before it has ended, or is another.
+    Answered(Ticket, Outcome),
+}
+
+impl Duplicates {
+    /// Makes the memory; none where it is switched off.
+    #[must_use]
+    pub fn new(settings: &Deduplication) -> Option<Arc<Self>> {
+        let window = Window::new(settings.ids_max, settings.window);
+        (settings.ids_max > 0).then(|| Arc::new(Self(Mutex::new(window))))
+    }
+
+    /// Looks a record up by its message id; `id` is the record's.
+    pub fn bring(self: &Arc<Self>, record: &Record, id: &Arc<str>, ticket: Ticket) -> Brought {
+        let id = (record.topic.clone(), Arc::clone(id));
+        let (found, ticket) = self.0.lock().bring(&id, content(record), ticket, Instant::now());
+        let Some(ticket) = ticket else { return Brought::Attached };
+        let outcome = match found {
+            Found::New | Found::Attached => {
+                let duplicates = Arc::clone(self);
+                return Brought::New(ticket.with(Claim {
+                    duplicates,
+                    id,
+                    is_accepted: false,
+                    is_settled: false,
+                }));
+            }
+            Found::Written(receipt) => Ok(receipt.of_duplicate()),
+            Found::Unknown(failure) => Err(failure),
+            Found::Reused => {
+                let sentence = "a record with the same message_id and another key or payload came before";
+                Err(Failure::new(Reason::MessageIdReused, sentence).field("message_id"))
+            }
+        };
+        Brought::Answered(ticket, outcome)
+    }
+}
+
+impl Claim {
+    /// Says how the record ended, to all others who brought it.
+    pub fn settle(mut self, outcome: &Outcome) {
+        self.say(outcome);
+    }
+
+    /// Notes that the record is on its way.
+    pub const fn accepted(&mut self) {
+        self.is_accepted = true;
+    }
+
+    /// Returns whether others wait for the record too.
+    #[must_use]
+    pub fn has_company(&self) -> bool {
+        self.duplicates.0.lock().has_company(&self.id)
+    }
+
+    fn say(&mut self, outcome: &Outcome) {
+        self.is_settled = true;
+        let end = match outcome {
+            Ok(receipt) => End::Written(receipt.clone()),
+            Err(failure) if failure.persisted() == Persisted::Maybe => End::Unknown(failure.clone()),
+            Err(_) => End::NotWritten,
+        };
+        let others = self.duplicates.0.lock().end(&self.id, end, Instant::now());
+        for other in others {
+            other.tell(outcome.clone().map(crate::record::Receipt::of_duplicate));
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        let failure = if self.is_accepted {
+            Failure::new(Reason::Internal, "the record's outcome was lost")
+        } else {
+            let sentence = "the call that brought the record before went away before it could be handed over";
+            Failure::new(Reason::DeadlineNotWritten, sentence)
+        };
+        self.say(&Err(failure));
+    }
+}
+
+/// Digests what has to be the same for a record to be the same: key and payload, null told apart from empty.
+fn content(record: &Record) -> Content {
+    let mut digest = Md5::new();
+    for part in [&record.key, &record.value] {
+        let length = part.as_ref().map_or(u64::MAX, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        digest.update(length.to_be_bytes());
+        digest.update(part.as_deref().unwrap_or_default());
+    }
+    digest.finalize().into()
+}
