@@ -57,12 +57,14 @@ fn main() -> ExitCode {
         partitions::TESTS,
         secrets::TESTS,
         streams::TESTS,
+        transactions::lanes::TESTS,
     ];
     let alone = [
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
-        transactions::TESTS,
+        transactions::hanging::TESTS,
+        transactions::late::TESTS,
         forward_faults::TESTS,
         around::crowd::TESTS,
         around::outage::TESTS,

@@ -8,6 +8,7 @@ pub(crate) mod node;
 
 mod access;
 mod faults;
+mod hanging;
 mod start;
 mod topics;
 mod warm;
