@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         stream_faults::TESTS,
         transactions::hanging::TESTS,
+        transactions::alone::TESTS,
         transactions::late::TESTS,
         forward_faults::TESTS,
         around::crowd::TESTS,

@@ -3,11 +3,13 @@
 //!
 //! All but `lanes` break something, and run alone.
 
+pub mod alone;
+pub mod copier;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use producer_sidecar::{
     config::{
@@ -31,16 +33,29 @@ use crate::client::run;
 const STEP: Duration = Duration::from_secs(20);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn properties(id: &str) -> Vec<(String, String)> {
+/// A transaction's time-out where a test waits for it: the shortest that may be set.
+const SHORT_TIMEOUT_MS: &str = "15000";
+/// How long a request may take where a test waits for that; longer than a busy machine takes for one.
+const SOCKET_TIMEOUT_MS: &str = "3000";
+/// A client of which requests and transactions end soon, save what is set for it besides.
+const IMPATIENT: [(&str, &str); 2] = [
+    ("SIDECAR_TRANSACTIONS_TIMEOUT_MS", SHORT_TIMEOUT_MS),
+    ("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", SOCKET_TIMEOUT_MS),
+];
+
+/// librdkafka's properties, as a sidecar with these settings gives them to a lane.
+fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
     let cluster = Cluster::shared();
     let brokers = cluster.bootstrap_proxied();
-    let environment = Environment::of([
+    let variables = [
         ("KAFKA_BROKERS", brokers.as_str()),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
         ("KAFKA_USER", cluster.user()),
         ("KAFKA_PASSWORD", cluster.password()),
+        ("KAFKA_CLIENT_ID", id),
         ("HOSTNAME", "it"),
-    ]);
+    ];
+    let environment = Environment::of(variables.into_iter().chain(settings.iter().copied()));
     let inputs = Inputs { config: None, flags: &[], environment: &environment };
     let config = source::load(inputs, Purpose::Serve).unwrap().config;
     let properties = librdkafka::lane_properties(&config, id);
@@ -50,7 +65,7 @@ fn properties(id: &str) -> Vec<(String, String)> {
 /// A lane that is ready.
 fn lane(id: &str) -> Lane {
     let settings = LaneSettings {
-        properties: properties(id),
+        properties: properties(id, &[]),
         init_wait: STEP,
         step_wait: STEP,
         transaction_timeout: TRANSACTION_TIMEOUT,
@@ -117,4 +132,29 @@ fn committed(group: &str, topic: &str) -> i64 {
 fn aborted(ended: Ended) -> (Culprit, CallError) {
     let Ended::Aborted(culprit, error) = ended else { panic!("{ended:?}") };
     (culprit, error)
+}
+
+/// Runs a body for each item at once, on a thread whose name says which one fails; returns what they return.
+fn at_once<T, R>(items: impl IntoIterator<Item = (String, T)>, body: impl Fn(T) -> R + Sync) -> Vec<R>
+where
+    T: Send,
+    R: Send,
+{
+    let body = &body;
+    thread::scope(|scope| {
+        let started: Vec<_> = items
+            .into_iter()
+            .map(|(name, item)| {
+                let thread = thread::Builder::new().name(name);
+                thread.spawn_scoped(scope, move || body(item)).unwrap()
+            })
+            .collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Waits until the coordinator has brought an id's transaction to its end.
+fn wait_ended(transactional_id: &str, bound: Duration) {
+    let what = format!("the end of {transactional_id}'s transaction");
+    eventually(bound, &what, || (!Cluster::shared().is_open(transactional_id)).then_some(()));
 }

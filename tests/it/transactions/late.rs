@@ -1,167 +1,197 @@
-//! A request that a coordinator carries out late does not touch the next transaction. The same with librdkafka alone shows
-//! that the tests tell.
+//! Requests that coordinators carry out late, or whose answers are lost, and a sidecar: no unit is torn, lost or doubled, no
+//! committed offset goes back, nobody is fenced, and nothing hangs. The table of `alone` shows what they do else.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-};
+use std::thread;
 
-use producer_sidecar::{
-    kafka::{
-        ffi::Transactional,
-        lane::Ended,
-        transaction::{GroupOffsets, OffsetToCommit, Transaction},
-    },
-    offsets::Membership,
-};
-use testkit::{ApiKey, Cluster, eventually};
+use testkit::{ApiKey, ClientFaults, Cluster, eventually};
+use tonic::Code;
 
-use super::{STEP, aborted, committed, finish, lane, offsets, properties, record, values, wait_ready, work};
+use super::{STEP, alone::Alone, at_once, copier::Copier, wait_ended};
+use crate::client::{text, with_header};
 
 crate::tests!(
-    a_late_commit_tears_the_next_transaction_of_librdkafka_alone,
-    a_late_commit_does_not_touch_the_next_transaction_of_a_lane,
-    late_offsets_go_back_with_librdkafka_alone,
-    late_offsets_do_not_go_back_with_a_lane,
+    late_requests_do_no_harm_to_the_next_transaction_of_a_sidecar,
+    late_requests_do_no_harm_to_an_idle_sidecar,
 );
 
-/// Holds the next request of a type back, closes its connection, and returns once the client has asked again.
-fn held_back(key: ApiKey, asking: impl FnOnce() + Send) {
-    let cluster = Cluster::shared();
-    for proxy in cluster.proxies() {
-        proxy.hold_next(key, 1);
+/// What a coordinator carries out once.
+const KEYS: [ApiKey; 4] =
+    [ApiKey::AddOffsetsToTxn, ApiKey::TxnOffsetCommit, ApiKey::AddPartitionsToTxn, ApiKey::EndTxn];
+
+/// How a client learns that a request gets no answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Loss {
+    /// Its connection is closed.
+    HungUp,
+    /// It waits for as long as a request may take.
+    TimedOut,
+}
+
+/// When a request that was held back is let go to an idle sidecar's coordinator.
+#[derive(Debug, Clone, Copy)]
+enum LetGo {
+    /// At once; the sidecar is idle then for longer than a transaction may take.
+    BeforeIdle,
+    /// After the sidecar has been idle for longer than a transaction may take.
+    AfterIdle,
+}
+
+impl Loss {
+    pub const BOTH: [Self; 2] = [Self::HungUp, Self::TimedOut];
+
+    /// Waits until the client's request is held, and has the client miss its answer. What it asks again passes.
+    pub fn once_held(self, faults: &ClientFaults<'_>, key: ApiKey) {
+        faults.wait_held(key, STEP);
+        faults.hold_no_more(key);
+        match self {
+            Self::HungUp => faults.hang_up(),
+            Self::TimedOut => {}
+        }
     }
-    thread::scope(|scope| {
-        let asked = scope.spawn(asking);
-        let held =
-            eventually(STEP, "a held request", || cluster.proxies().find(|proxy| proxy.holding(key) > 0));
-        held.hang_up();
-        // The second request passes: its broker's hold is spent, and the coordinator did not move.
-        asked.join().unwrap();
+}
+
+/// A topic that refuses large records, with a leader on each node.
+struct Small(String);
+
+impl Small {
+    fn make() -> Self {
+        Self(Cluster::shared().create_topic("late-small", 3, &[("max.message.bytes", "10000")]))
+    }
+
+    /// A partition that another node leads than the copier's output, and that node.
+    fn apart_from(&self, copier: &Copier) -> (i32, i32) {
+        let cluster = Cluster::shared();
+        let own = cluster.leader(&copier.name, 0);
+        let led = (0..3).map(|partition| (partition, cluster.leader(&self.0, partition)));
+        led.into_iter().find(|(_, leader)| *leader != own).expect("there are three leaders")
+    }
+}
+
+/// Has the first request of a type be held back and its answer missed, while a unit is committed.
+fn lose(copier: &mut Copier, key: ApiKey, loss: Loss) {
+    copier.faults.hold(key);
+    copier.copy_during(|faults| loss.once_held(faults, key));
+}
+
+fn let_go(copier: &Copier, key: ApiKey) {
+    let before = copier.faults.answered_late(key);
+    copier.faults.release(key);
+    eventually(STEP, "the late request is answered", || {
+        (copier.faults.answered_late(key) > before).then_some(())
     });
-    // Those of the other brokers must not catch a later request.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(key, 0);
-    }
 }
 
-/// How many late requests for offsets the brokers have answered to nobody.
-fn late_answers() -> u64 {
-    Cluster::shared().proxies().map(|proxy| proxy.counts(ApiKey::TxnOffsetCommit).answered_late).sum()
-}
-
-fn release() {
-    for proxy in Cluster::shared().proxies() {
-        proxy.release();
-    }
-}
-
-fn a_late_commit_tears_the_next_transaction_of_librdkafka_alone() {
+/// Has the late request arrive while the next transaction is open with a record written, and is aborted for another one.
+fn let_go_in_aborted(copier: &Copier, key: ApiKey, small: &Small) {
     let cluster = Cluster::shared();
-    let output = cluster.create_topic("txn-torn", 1, &[]);
-    let doubt = Arc::<AtomicBool>::default();
-    let producer = Transactional::start(&properties(&output), &doubt).unwrap();
-    producer.init(STEP).unwrap();
-    let send = |serial, value: &str| {
-        let mut open = Transaction::begin(&producer, serial).unwrap();
-        let (record, partition) = record(&output, value);
-        open.send(&record, partition).unwrap();
-        open.delivered(STEP).unwrap();
-        open
-    };
-    let first = send(1, "first");
-    held_back(ApiKey::EndTxn, || first.commit().map_err(|failed| failed.0).unwrap());
-    assert!(doubt.load(Ordering::Acquire), "the interceptor has seen it");
-    let second = send(2, "aborted");
-    release();
-    eventually(STEP, "the late commit shows", || {
-        values(&output).contains(&"aborted".to_owned()).then_some(())
-    });
-    // Whatever the abort answers, the record is out.
-    drop(second.abort());
-    cluster.heal();
-}
-
-fn a_late_commit_does_not_touch_the_next_transaction_of_a_lane() {
-    let cluster = Cluster::shared();
-    let output = cluster.create_topic("txn-whole", 1, &[("max.message.bytes", "10000")]);
-    let lane = lane(&output);
-    held_back(ApiKey::EndTxn, || {
-        assert!(matches!(finish(&lane, work(&[(&output, "first")], Vec::new())), Ended::Committed(_)));
-    });
-    wait_ready(&lane);
-    // The next transaction is open while the late commit arrives: its one record waits before the broker.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(ApiKey::Produce, 1);
-    }
-    let large = "x".repeat(20_000);
-    let ended = thread::scope(|scope| {
-        let second = scope.spawn(|| finish(&lane, work(&[(&output, &large)], Vec::new())));
-        eventually(STEP, "a held Produce", || {
-            cluster.proxies().any(|proxy| proxy.holding(ApiKey::Produce) > 0).then_some(())
+    let (partition, leader) = small.apart_from(copier);
+    let before = cluster.end_offsets(&copier.name, 0).high_watermark;
+    let of_large = copier.faults.at(cluster.proxy(leader));
+    of_large.hold(ApiKey::Produce);
+    let mut large = with_header(text(&small.0, "large"), "filler", &"x".repeat(20_000));
+    large.partition = Some(partition);
+    let unit = copier.unit([large]);
+    let refusal = thread::scope(|scope| {
+        let second = scope.spawn(|| copier.send(unit));
+        of_large.wait_held(ApiKey::Produce, STEP);
+        eventually(STEP, "the record is written", || {
+            (cluster.end_offsets(&copier.name, 0).high_watermark > before).then_some(())
         });
-        release();
+        let_go(copier, key);
+        of_large.release(ApiKey::Produce);
         second.join().unwrap()
     });
-    aborted(ended);
-    assert!(matches!(finish(&lane, work(&[(&output, "third")], Vec::new())), Ended::Committed(_)));
-    cluster.heal();
-    assert_eq!(values(&output), ["first", "third"]);
+    let refusal = refusal.expect("the large record fails it");
+    refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
 }
 
-fn late_offsets_go_back_with_librdkafka_alone() {
-    let cluster = Cluster::shared();
-    let input = cluster.create_topic("txn-back", 1, &[]);
-    let doubt = Arc::<AtomicBool>::default();
-    let producer = Transactional::start(&properties(&input), &doubt).unwrap();
-    producer.init(STEP).unwrap();
-    let begin = |serial, next| {
-        let mut open = Transaction::begin(&producer, serial).unwrap();
-        let of_group = offsets(&input, Membership::Manual, &input, next);
-        let (topic, partition, next, metadata) = &of_group.offsets[0];
-        let offset = OffsetToCommit { topic, partition: *partition, next: *next, metadata };
-        open.offsets(&GroupOffsets { group: &of_group.group, offsets: vec![offset] }, STEP).unwrap();
-        open
-    };
-    let commit = |open: Transaction<'_>| open.commit().map_err(|failed| failed.0).unwrap();
-    held_back(ApiKey::TxnOffsetCommit, || commit(begin(1, 1)));
-    assert!(doubt.load(Ordering::Acquire), "the interceptor has seen it");
-    assert_eq!(committed(&input, &input), 1);
-    let second = begin(2, 2);
-    let answered = late_answers();
-    release();
-    eventually(STEP, "the late request is carried out", || (late_answers() > answered).then_some(()));
-    commit(second);
-    cluster.heal();
-    assert_eq!(committed(&input, &input), 1, "it was 2");
+fn let_go_in_committed(copier: &mut Copier, key: ApiKey) {
+    let late = copier.faults.answered_late(key);
+    copier.faults.hold(ApiKey::EndTxn);
+    copier.copy_during(|faults| {
+        faults.wait_held(ApiKey::EndTxn, STEP);
+        faults.release(key);
+        eventually(STEP, "the late request is answered", || (faults.answered_late(key) > late).then_some(()));
+        faults.release(ApiKey::EndTxn);
+    });
 }
 
-fn late_offsets_do_not_go_back_with_a_lane() {
-    let cluster = Cluster::shared();
-    let input = cluster.create_topic("txn-forth", 1, &[]);
-    let lane = lane(&input);
-    let to = |next| work(&[], vec![offsets(&input, Membership::Manual, &input, next)]);
-    held_back(ApiKey::TxnOffsetCommit, || {
-        assert!(matches!(finish(&lane, to(1)), Ended::Committed(_)));
+/// Waits for as long as Kafka leaves a transaction open that nobody ends.
+fn outlast_a_transaction() {
+    let reference = Alone::start("late-idle");
+    let open = reference.open(1, "open").unwrap();
+    assert!(Cluster::shared().is_open(&reference.name));
+    wait_ended(&reference.name, 3 * STEP);
+    drop(open.abort());
+}
+
+/// Copies on and checks that nothing was torn, lost, doubled or taken back.
+fn goes_on(copier: &mut Copier) {
+    copier.copy();
+    copier.check();
+}
+
+/// Loses the answer to a request that was carried out, while a unit is committed.
+fn swallow(copier: &mut Copier, key: ApiKey, then_reset: bool) {
+    let before = copier.faults.swallowed(key);
+    copier.faults.swallow_next(key, then_reset);
+    copier.copy();
+    assert!(copier.faults.swallowed(key) > before, "{key:?}");
+    copier.faults.swallow_no_more(key);
+    copier.copy();
+    copier.check();
+}
+
+fn late_requests_do_no_harm_to_the_next_transaction_of_a_sidecar() {
+    let (source, small) = (Cluster::shared().create_topic("late-in", 1, &[]), Small::make());
+    let outputs = at_once(KEYS.map(|key| (format!("{key:?}"), key)), |key| {
+        let mut copier = Copier::start(&source);
+        for then_reset in [true, false] {
+            swallow(&mut copier, key, then_reset);
+        }
+        for loss in Loss::BOTH {
+            lose(&mut copier, key, loss);
+            let_go_in_aborted(&copier, key, &small);
+            goes_on(&mut copier);
+            // A late commit cannot be told from the one that is held for it.
+            if !matches!(key, ApiKey::EndTxn) {
+                lose(&mut copier, key, loss);
+                let_go_in_committed(&mut copier, key);
+                goes_on(&mut copier);
+            }
+        }
+        copier.name
     });
-    wait_ready(&lane);
-    // The second is open, with its offset, while the late request arrives: its commit waits before the broker.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(ApiKey::EndTxn, 1);
-    }
-    thread::scope(|scope| {
-        let second = scope.spawn(|| finish(&lane, to(2)));
-        eventually(STEP, "a held EndTxn", || {
-            cluster.proxies().any(|proxy| proxy.holding(ApiKey::EndTxn) > 0).then_some(())
-        });
-        release();
-        assert!(matches!(second.join().unwrap(), Ended::Committed(_)));
+    let topics: Vec<_> = outputs.iter().chain([&small.0]).map(String::as_str).collect();
+    Cluster::shared().nothing_hangs(&topics);
+}
+
+fn late_requests_do_no_harm_to_an_idle_sidecar() {
+    let source = Cluster::shared().create_topic("late-in", 1, &[]);
+    let cells = KEYS.into_iter().flat_map(|key| Loss::BOTH.map(|loss| (key, loss)));
+    let cells = cells.flat_map(|(key, loss)| {
+        [LetGo::BeforeIdle, LetGo::AfterIdle]
+            .map(|when| (format!("{key:?}, {loss:?}, {when:?}"), (key, loss, when)))
     });
-    cluster.heal();
-    assert_eq!(committed(&input, &input), 2);
-    assert!(matches!(finish(&lane, to(3)), Ended::Committed(_)));
-    assert_eq!(committed(&input, &input), 3);
+    let idle = at_once(cells, |(key, loss, when)| {
+        let mut copier = Copier::start(&source);
+        lose(&mut copier, key, loss);
+        if matches!(when, LetGo::BeforeIdle) {
+            // While markers are still being written the coordinator would refuse it.
+            wait_ended(&copier.transactional_id(), STEP);
+            let_go(&copier, key);
+        }
+        (copier, key, when)
+    });
+    outlast_a_transaction();
+    let named = idle.into_iter().map(|cell| (format!("{:?}, {:?}", cell.1, cell.2), cell));
+    let copiers = at_once(named, |(mut copier, key, when)| {
+        if matches!(when, LetGo::AfterIdle) {
+            let_go(&copier, key);
+        }
+        goes_on(&mut copier);
+        copier
+    });
+    let topics: Vec<_> = copiers.iter().map(|copier| copier.name.as_str()).collect();
+    Cluster::shared().nothing_hangs(&topics);
 }

@@ -15,10 +15,9 @@ const OFFSETS_TOPIC: &str = "__consumer_offsets";
 const END_BOUND: Duration = Duration::from_secs(10);
 
 impl Cluster {
-    /// What hangs now, a line for each: transactions that no coordinator has brought to their end, and partitions of these
-    /// topics, and of the groups' offsets, whose last stable offset is behind their high watermark. A node that does not
-    /// answer is a line too.
-    pub fn what_hangs(&self, topics: &[&str]) -> Vec<String> {
+    /// The transactions that are not at their end, a line for each, which begins with the transactional id and a space. A
+    /// node that does not answer is a line too.
+    pub fn open_transactions(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for node in &self.nodes {
             match transactions::list(node.plaintext(), &OPEN_STATES) {
@@ -30,6 +29,19 @@ impl Cluster {
                 Err(error) => lines.push(format!("node {} lists no transactions: {error}", node.id)),
             }
         }
+        lines
+    }
+
+    /// Whether a transaction of that id is not at its end.
+    pub fn is_open(&self, transactional_id: &str) -> bool {
+        let start = format!("{transactional_id} ");
+        self.open_transactions().iter().any(|line| line.starts_with(&start))
+    }
+
+    /// What hangs now, a line for each: transactions that no coordinator has brought to their end, and partitions of these
+    /// topics, and of the groups' offsets, whose last stable offset is behind their high watermark.
+    pub fn what_hangs(&self, topics: &[&str]) -> Vec<String> {
+        let mut lines = self.open_transactions();
         let known = self.ask("the topics", |node| state::metadata(node, None)).topics;
         for topic in topics.iter().copied().chain([OFFSETS_TOPIC]) {
             // On a fresh cluster no group has committed yet.
