@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         secrets::TESTS,
         streams::TESTS,
         transactions::lanes::TESTS,
+        transactions::forbidden::TESTS,
     ];
     let alone = [
         stopping::TESTS,

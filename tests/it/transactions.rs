@@ -1,10 +1,11 @@
 //! Lanes over the real cluster, and what librdkafka does alone: what is committed is there with its offsets, what is aborted
 //! is not, whatever a coordinator carries out late, and however long it takes.
 //!
-//! All but `lanes` break something, and run alone.
+//! All but `lanes` and `forbidden` break something, and run alone.
 
 pub mod alone;
 pub mod copier;
+pub mod forbidden;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
