@@ -5,10 +5,13 @@
 
 pub mod alone;
 pub mod copier;
+pub mod deadlines;
 pub mod forbidden;
+pub mod frozen;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
+pub mod waits;
 
 use std::{sync::Arc, thread, time::Duration};
 

@@ -52,12 +52,16 @@ pub struct Alone {
 
 impl Alone {
     pub fn start(prefix: &str) -> Self {
-        let cluster = Cluster::shared();
-        let name = cluster.create_topic(prefix, 1, &[]);
+        Self::start_with(Cluster::shared().create_topic(prefix, 1, &[]), &[])
+    }
+
+    /// The same with that name, the one of a topic, and further settings.
+    pub fn start_with(name: String, settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<_> = IMPATIENT.iter().chain(settings).copied().collect();
         let doubt = Arc::<AtomicBool>::default();
-        let producer = Transactional::start(&properties(&name, &IMPATIENT), &doubt).unwrap();
+        let producer = Transactional::start(&properties(&name, &settings), &doubt).unwrap();
         producer.init(STEP).unwrap();
-        let faults = cluster.faults_of(&name);
+        let faults = Cluster::shared().faults_of(&name);
         Self { name, producer, doubt, faults }
     }
 

@@ -125,12 +125,6 @@ fn outlast_a_transaction() {
     drop(open.abort());
 }
 
-/// Copies on and checks that nothing was torn, lost, doubled or taken back.
-fn goes_on(copier: &mut Copier) {
-    copier.copy();
-    copier.check();
-}
-
 /// Loses the answer to a request that was carried out, while a unit is committed.
 fn swallow(copier: &mut Copier, key: ApiKey, then_reset: bool) {
     let before = copier.faults.swallowed(key);
@@ -138,8 +132,7 @@ fn swallow(copier: &mut Copier, key: ApiKey, then_reset: bool) {
     copier.copy();
     assert!(copier.faults.swallowed(key) > before, "{key:?}");
     copier.faults.swallow_no_more(key);
-    copier.copy();
-    copier.check();
+    copier.goes_on();
 }
 
 fn late_requests_do_no_harm_to_the_next_transaction_of_a_sidecar() {
@@ -152,12 +145,12 @@ fn late_requests_do_no_harm_to_the_next_transaction_of_a_sidecar() {
         for loss in Loss::BOTH {
             lose(&mut copier, key, loss);
             let_go_in_aborted(&copier, key, &small);
-            goes_on(&mut copier);
+            copier.goes_on();
             // A late commit cannot be told from the one that is held for it.
             if !matches!(key, ApiKey::EndTxn) {
                 lose(&mut copier, key, loss);
                 let_go_in_committed(&mut copier, key);
-                goes_on(&mut copier);
+                copier.goes_on();
             }
         }
         copier.name
@@ -189,7 +182,7 @@ fn late_requests_do_no_harm_to_an_idle_sidecar() {
         if matches!(when, LetGo::AfterIdle) {
             let_go(&copier, key);
         }
-        goes_on(&mut copier);
+        copier.goes_on();
         copier
     });
     let topics: Vec<_> = copiers.iter().map(|copier| copier.name.as_str()).collect();

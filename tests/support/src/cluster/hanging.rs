@@ -16,10 +16,14 @@ const END_BOUND: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// The transactions that are not at their end, a line for each, which begins with the transactional id and a space. A
-    /// node that does not answer is a line too.
+    /// node that is not there to answer is a line too.
     pub fn open_transactions(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for node in &self.nodes {
+            if !node.is_answering() {
+                lines.push(format!("node {} is not asked: it does not run", node.id));
+                continue;
+            }
             match transactions::list(node.plaintext(), &OPEN_STATES) {
                 Ok(open) => lines.extend(open.into_iter().map(|transaction| {
                     let transactions::ListedTransaction { transactional_id, producer_id, state } =
