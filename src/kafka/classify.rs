@@ -60,6 +60,18 @@ pub fn is_consequence(code: Code) -> bool {
     matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State)
 }
 
+/// Returns whether an error is about a topic: it is not there, or forbidden.
+#[must_use]
+pub fn is_of_topic(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+    )
+}
+
 /// Returns whether asking again for committed offsets may help: a transaction is about to end, or a coordinator to be found.
 #[must_use]
 pub fn may_be_known_later(code: Code) -> bool {

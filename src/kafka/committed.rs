@@ -1,14 +1,18 @@
 //! Owns the reading of a group's committed offsets, through one consumer that never subscribes.
 //! Must never read offsets of a transaction that is still open, nor take an error for "nothing committed".
 //!
-//! On a producer's handle the same question ends the process where the coordinator moves (librdkafka issue 5040).
+//! On a producer's handle the same question ends the process where the coordinator moves (librdkafka issue 5040). On a
+//! consumer's it does where the question itself runs out of time while the coordinator is looked for (issues 3663 and 4605):
+//! so it never does, and a consumer that did not answer in time is replaced, which ends its questions in peace.
 
 use std::{
     fmt,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, consumer::BaseConsumer, error::RDKafkaErrorCode};
 
 use super::{classify, ffi, producer::ConnectError};
@@ -22,7 +26,9 @@ const QUESTION_MS_MAX: u64 = 5_000;
 /// Asks groups for their offsets; cheap to clone.
 #[derive(Clone)]
 pub struct CommittedOffsets {
-    consumer: Arc<BaseConsumer>,
+    properties: Arc<[(String, String)]>,
+    /// The one that is asked next; those who ask now may still have its predecessor.
+    consumer: Arc<Mutex<Arc<BaseConsumer>>>,
 }
 
 impl CommittedOffsets {
@@ -31,15 +37,8 @@ impl CommittedOffsets {
     /// # Errors
     /// Where librdkafka refuses the properties.
     pub fn start(properties: &[(String, String)]) -> Result<Self, ConnectError> {
-        let mut config = ClientConfig::new();
-        config.set_log_level(RDKafkaLogLevel::Warning);
-        for (name, value) in properties {
-            config.set(name, value);
-        }
-        // A consumer needs one; it joins no group, and the name is asked of nobody.
-        config.set("group.id", "producer-sidecar");
-        let consumer = config.create().map_err(|error| super::producer::without_value(&error, properties))?;
-        Ok(Self { consumer: Arc::new(consumer) })
+        let consumer = Arc::new(Mutex::new(Arc::new(consumer(properties)?)));
+        Ok(Self { properties: properties.into(), consumer })
     }
 
     /// Asks for what a group has committed, in the order of the partitions; waits out what is about to be committed. Blocks.
@@ -56,30 +55,61 @@ impl CommittedOffsets {
         loop {
             let left = by.saturating_duration_since(Instant::now());
             let question = left.min(Duration::from_millis(QUESTION_MS_MAX));
-            let code = match self.ask(group, partitions, question) {
+            let consumer = Arc::clone(&self.consumer.lock());
+            let code = match ask(&consumer, group, partitions, question) {
                 Ok(committed) => return Ok(committed),
                 Err(code) => code,
             };
+            if code == RDKafkaErrorCode::OperationTimedOut {
+                self.replace(consumer);
+            }
             if !classify::may_be_known_later(code) || left <= Duration::from_millis(PAUSE_MS) {
                 return Err(classify::offsets(code, group));
             }
-            std::thread::sleep(Duration::from_millis(PAUSE_MS));
+            thread::sleep(Duration::from_millis(PAUSE_MS));
         }
     }
 
-    fn ask(
-        &self,
-        group: &str,
-        partitions: &[(&Topic, i32)],
-        wait: Duration,
-    ) -> Result<Vec<Committed>, RDKafkaErrorCode> {
-        let answers = ffi::committed_offsets(&self.consumer, group, partitions, wait);
-        // Log lines and errors wait in the consumer's queue, and would pile up there.
-        while self.consumer.poll(Duration::ZERO).is_some() {}
-        let answers = answers?;
-        let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
-        answers.into_iter().map(|answer| answer.map(of)).collect()
+    /// Takes a new consumer in place of one that did not answer in time.
+    fn replace(&self, silent: Arc<BaseConsumer>) {
+        {
+            let mut current = self.consumer.lock();
+            if Arc::ptr_eq(&current, &silent) {
+                match consumer(&self.properties) {
+                    Ok(new) => *current = Arc::new(new),
+                    Err(_) => tracing::warn!("a new reader of committed offsets could not be made"),
+                }
+            }
+        }
+        // To end a client waits for its threads; whoever asked need not.
+        let ending = thread::Builder::new().name("kafka-reader-end".to_owned()).spawn(move || drop(silent));
+        drop(ending);
     }
+}
+
+fn consumer(properties: &[(String, String)]) -> Result<BaseConsumer, ConnectError> {
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    // A consumer needs one; it joins no group, and the name is asked of nobody.
+    config.set("group.id", "producer-sidecar");
+    config.create().map_err(|error| super::producer::without_value(&error, properties))
+}
+
+fn ask(
+    consumer: &BaseConsumer,
+    group: &str,
+    partitions: &[(&Topic, i32)],
+    wait: Duration,
+) -> Result<Vec<Committed>, RDKafkaErrorCode> {
+    let answers = ffi::committed_offsets(consumer, group, partitions, wait);
+    // Log lines and errors wait in the consumer's queue, and would pile up there.
+    while consumer.poll(Duration::ZERO).is_some() {}
+    let answers = answers?;
+    let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
+    answers.into_iter().map(|answer| answer.map(of)).collect()
 }
 
 impl fmt::Debug for CommittedOffsets {

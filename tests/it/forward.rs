@@ -175,7 +175,7 @@ fn outputs_without_a_consumer_are_one_write() {
 }
 
 /// Sends 99 good units of other groups and one bad one at once; returns the bad one's refusal.
-fn among_good_units(target: &str, bad: ProcessAndForwardRequest) -> Refusal {
+pub fn among_good_units(target: &str, bad: ProcessAndForwardRequest) -> Refusal {
     let source = Cluster::shared().create_topic("forward-in", 1, &[]);
     run(async {
         let client = connect(&shared_address());

@@ -1,14 +1,19 @@
-//! Lanes over the real cluster: what is committed is there with its offsets, what is aborted is not, and a request that a
-//! coordinator carries out late does not touch the next transaction. The same with librdkafka alone shows that the tests tell.
+//! Lanes over the real cluster, and what librdkafka does alone: what is committed is there with its offsets, what is aborted
+//! is not, whatever a coordinator carries out late, and however long it takes.
+//!
+//! All but `lanes` and `forbidden` break something, and run alone.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+pub mod alone;
+pub mod copier;
+pub mod deadlines;
+pub mod forbidden;
+pub mod frozen;
+pub mod hanging;
+pub mod lanes;
+pub mod late;
+pub mod waits;
+
+use std::{sync::Arc, thread, time::Duration};
 
 use producer_sidecar::{
     config::{
@@ -16,44 +21,46 @@ use producer_sidecar::{
         source::{self, Environment, Inputs},
     },
     kafka::{
-        ffi::{Transactional, committed_offsets},
+        ffi::committed_offsets,
         lane::{Culprit, Ended, Lane, LaneSettings, LaneState, Work, WorkOffsets},
-        transaction::{CallError, GroupOffsets, OffsetToCommit, Transaction},
+        transaction::CallError,
     },
     offsets::{Group, Membership},
     record::{Record, Topic},
     telemetry::metrics::Metrics,
 };
 use rdkafka::{ClientConfig, consumer::BaseConsumer};
-use testkit::{ApiKey, Cluster, eventually, read_topic};
+use testkit::{Cluster, eventually, read_topic};
 
 use crate::client::run;
-
-crate::tests!(
-    records_and_offsets_are_committed_together,
-    a_bad_record_aborts_its_transaction_and_the_lane_works_on,
-    a_stale_consumer_is_fenced_and_the_lane_works_on,
-    a_second_lane_with_the_same_id_fences_the_first,
-    a_late_commit_tears_the_next_transaction_of_librdkafka_alone,
-    a_late_commit_does_not_touch_the_next_transaction_of_a_lane,
-    late_offsets_go_back_with_librdkafka_alone,
-    late_offsets_do_not_go_back_with_a_lane,
-);
 
 /// How long a step may take on a busy machine.
 const STEP: Duration = Duration::from_secs(20);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn properties(id: &str) -> Vec<(String, String)> {
+/// A transaction's time-out where a test waits for it: the shortest that may be set.
+const SHORT_TIMEOUT_MS: &str = "15000";
+/// How long a request may take where a test waits for that; longer than a busy machine takes for one.
+const SOCKET_TIMEOUT_MS: &str = "3000";
+/// A client of which requests and transactions end soon, save what is set for it besides.
+const IMPATIENT: [(&str, &str); 2] = [
+    ("SIDECAR_TRANSACTIONS_TIMEOUT_MS", SHORT_TIMEOUT_MS),
+    ("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", SOCKET_TIMEOUT_MS),
+];
+
+/// librdkafka's properties, as a sidecar with these settings gives them to a lane.
+fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
     let cluster = Cluster::shared();
     let brokers = cluster.bootstrap_proxied();
-    let environment = Environment::of([
+    let variables = [
         ("KAFKA_BROKERS", brokers.as_str()),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
         ("KAFKA_USER", cluster.user()),
         ("KAFKA_PASSWORD", cluster.password()),
+        ("KAFKA_CLIENT_ID", id),
         ("HOSTNAME", "it"),
-    ]);
+    ];
+    let environment = Environment::of(variables.into_iter().chain(settings.iter().copied()));
     let inputs = Inputs { config: None, flags: &[], environment: &environment };
     let config = source::load(inputs, Purpose::Serve).unwrap().config;
     let properties = librdkafka::lane_properties(&config, id);
@@ -63,7 +70,7 @@ fn properties(id: &str) -> Vec<(String, String)> {
 /// A lane that is ready.
 fn lane(id: &str) -> Lane {
     let settings = LaneSettings {
-        properties: properties(id),
+        properties: properties(id, &[]),
         init_wait: STEP,
         step_wait: STEP,
         transaction_timeout: TRANSACTION_TIMEOUT,
@@ -133,202 +140,27 @@ fn aborted(ended: Ended) -> (Culprit, CallError) {
     (culprit, error)
 }
 
-fn records_and_offsets_are_committed_together() {
-    let cluster = Cluster::shared();
-    let (input, output) = (cluster.create_topic("txn-in", 1, &[]), cluster.create_topic("txn-out", 1, &[]));
-    let lane = lane(&output);
-    assert!(committed(&output, &input) < 0);
-    let commits = vec![offsets(&output, Membership::Manual, &input, 7)];
-    let Ended::Committed(places) = finish(&lane, work(&[(&output, "a"), (&output, "b")], commits)) else {
-        panic!("it is not committed")
-    };
-    assert_eq!(places.iter().map(|place| place.offset).collect::<Vec<_>>(), [Some(0), Some(1)]);
-    // The markers are written after the answer.
-    eventually(STEP, "the records are visible", || (values(&output) == ["a", "b"]).then_some(()));
-    assert_eq!(committed(&output, &input), 7);
-    assert!(matches!(
-        finish(&lane, work(&[], vec![offsets(&output, Membership::Manual, &input, 9)])),
-        Ended::Committed(_)
-    ));
-    assert_eq!(committed(&output, &input), 9);
-}
-
-fn a_bad_record_aborts_its_transaction_and_the_lane_works_on() {
-    let cluster = Cluster::shared();
-    let input = cluster.create_topic("txn-in", 1, &[]);
-    let output = cluster.create_topic("txn-small", 1, &[("max.message.bytes", "10000")]);
-    let lane = lane(&output);
-    let large = "x".repeat(20_000);
-    let commits = || vec![offsets(&output, Membership::Manual, &input, 7)];
-    let (culprit, _) = aborted(finish(&lane, work(&[(&output, "good"), (&output, &large)], commits())));
-    assert_eq!(culprit, Culprit::Suspect(1), "a record too large takes its neighbours with it");
-    let (culprit, _) = aborted(finish(&lane, work(&[(&output, &large)], commits())));
-    assert_eq!(culprit, Culprit::Record(0));
-    assert!(committed(&output, &input) < 0);
-    assert!(matches!(finish(&lane, work(&[(&output, "after")], commits())), Ended::Committed(_)));
-    assert_eq!((values(&output), committed(&output, &input)), (vec!["after".to_owned()], 7));
-}
-
-fn a_stale_consumer_is_fenced_and_the_lane_works_on() {
-    let cluster = Cluster::shared();
-    let (input, output) = (cluster.create_topic("txn-in", 1, &[]), cluster.create_topic("txn-out", 1, &[]));
-    let lane = lane(&output);
-    let stale = Membership::Member { generation: 3, member_id: "nobody-1".to_owned(), instance_id: None };
-    let commits = vec![offsets(&output, Membership::Manual, &input, 1), offsets(&input, stale, &input, 5)];
-    let (culprit, error) = aborted(finish(&lane, work(&[(&output, "stale")], commits)));
-    assert_eq!(culprit, Culprit::Offsets(1), "{error}");
-    assert!(matches!(finish(&lane, work(&[(&output, "after")], Vec::new())), Ended::Committed(_)));
-    assert_eq!(values(&output), ["after"]);
-    assert!(committed(&output, &input) < 0);
-}
-
-fn a_second_lane_with_the_same_id_fences_the_first() {
-    let output = Cluster::shared().create_topic("txn-fenced", 1, &[]);
-    let first = lane(&output);
-    assert!(matches!(finish(&first, work(&[(&output, "first")], Vec::new())), Ended::Committed(_)));
-    let second = lane(&output);
-    let ended = finish(&first, work(&[(&output, "loser")], Vec::new()));
-    assert!(matches!(ended, Ended::Fenced(_)), "{ended:?}");
-    let state = first.watch();
-    eventually(STEP, "the first has stopped", || (*state.borrow() == LaneState::Fenced).then_some(()));
-    assert!(matches!(finish(&second, work(&[(&output, "second")], Vec::new())), Ended::Committed(_)));
-    assert_eq!(values(&output), ["first", "second"]);
-}
-
-/// Holds the next request of a type back, closes its connection, and returns once the client has asked again.
-fn held_back(key: ApiKey, asking: impl FnOnce() + Send) {
-    let cluster = Cluster::shared();
-    for proxy in cluster.proxies() {
-        proxy.hold_next(key, 1);
-    }
+/// Runs a body for each item at once, on a thread whose name says which one fails; returns what they return.
+fn at_once<T, R>(items: impl IntoIterator<Item = (String, T)>, body: impl Fn(T) -> R + Sync) -> Vec<R>
+where
+    T: Send,
+    R: Send,
+{
+    let body = &body;
     thread::scope(|scope| {
-        let asked = scope.spawn(asking);
-        let held =
-            eventually(STEP, "a held request", || cluster.proxies().find(|proxy| proxy.holding(key) > 0));
-        held.hang_up();
-        // The second request passes: its broker's hold is spent, and the coordinator did not move.
-        asked.join().unwrap();
-    });
-    // Those of the other brokers must not catch a later request.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(key, 0);
-    }
+        let started: Vec<_> = items
+            .into_iter()
+            .map(|(name, item)| {
+                let thread = thread::Builder::new().name(name);
+                thread.spawn_scoped(scope, move || body(item)).unwrap()
+            })
+            .collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
-/// How many late requests for offsets the brokers have answered to nobody.
-fn late_answers() -> u64 {
-    Cluster::shared().proxies().map(|proxy| proxy.counts(ApiKey::TxnOffsetCommit).answered_late).sum()
-}
-
-fn release() {
-    for proxy in Cluster::shared().proxies() {
-        proxy.release();
-    }
-}
-
-fn a_late_commit_tears_the_next_transaction_of_librdkafka_alone() {
-    let cluster = Cluster::shared();
-    let output = cluster.create_topic("txn-torn", 1, &[]);
-    let doubt = Arc::<AtomicBool>::default();
-    let producer = Transactional::start(&properties(&output), &doubt).unwrap();
-    producer.init(STEP).unwrap();
-    let send = |serial, value: &str| {
-        let mut open = Transaction::begin(&producer, serial).unwrap();
-        let (record, partition) = record(&output, value);
-        open.send(&record, partition).unwrap();
-        open.delivered(STEP).unwrap();
-        open
-    };
-    let first = send(1, "first");
-    held_back(ApiKey::EndTxn, || first.commit().map_err(|failed| failed.0).unwrap());
-    assert!(doubt.load(Ordering::Acquire), "the interceptor has seen it");
-    let second = send(2, "aborted");
-    release();
-    eventually(STEP, "the late commit shows", || {
-        values(&output).contains(&"aborted".to_owned()).then_some(())
-    });
-    // Whatever the abort answers, the record is out.
-    drop(second.abort());
-    cluster.heal();
-}
-
-fn a_late_commit_does_not_touch_the_next_transaction_of_a_lane() {
-    let cluster = Cluster::shared();
-    let output = cluster.create_topic("txn-whole", 1, &[("max.message.bytes", "10000")]);
-    let lane = lane(&output);
-    held_back(ApiKey::EndTxn, || {
-        assert!(matches!(finish(&lane, work(&[(&output, "first")], Vec::new())), Ended::Committed(_)));
-    });
-    wait_ready(&lane);
-    // The next transaction is open while the late commit arrives: its one record waits before the broker.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(ApiKey::Produce, 1);
-    }
-    let large = "x".repeat(20_000);
-    let ended = thread::scope(|scope| {
-        let second = scope.spawn(|| finish(&lane, work(&[(&output, &large)], Vec::new())));
-        eventually(STEP, "a held Produce", || {
-            cluster.proxies().any(|proxy| proxy.holding(ApiKey::Produce) > 0).then_some(())
-        });
-        release();
-        second.join().unwrap()
-    });
-    aborted(ended);
-    assert!(matches!(finish(&lane, work(&[(&output, "third")], Vec::new())), Ended::Committed(_)));
-    cluster.heal();
-    assert_eq!(values(&output), ["first", "third"]);
-}
-
-fn late_offsets_go_back_with_librdkafka_alone() {
-    let cluster = Cluster::shared();
-    let input = cluster.create_topic("txn-back", 1, &[]);
-    let doubt = Arc::<AtomicBool>::default();
-    let producer = Transactional::start(&properties(&input), &doubt).unwrap();
-    producer.init(STEP).unwrap();
-    let begin = |serial, next| {
-        let mut open = Transaction::begin(&producer, serial).unwrap();
-        let of_group = offsets(&input, Membership::Manual, &input, next);
-        let (topic, partition, next, metadata) = &of_group.offsets[0];
-        let offset = OffsetToCommit { topic, partition: *partition, next: *next, metadata };
-        open.offsets(&GroupOffsets { group: &of_group.group, offsets: vec![offset] }, STEP).unwrap();
-        open
-    };
-    let commit = |open: Transaction<'_>| open.commit().map_err(|failed| failed.0).unwrap();
-    held_back(ApiKey::TxnOffsetCommit, || commit(begin(1, 1)));
-    assert!(doubt.load(Ordering::Acquire), "the interceptor has seen it");
-    assert_eq!(committed(&input, &input), 1);
-    let second = begin(2, 2);
-    let answered = late_answers();
-    release();
-    eventually(STEP, "the late request is carried out", || (late_answers() > answered).then_some(()));
-    commit(second);
-    cluster.heal();
-    assert_eq!(committed(&input, &input), 1, "it was 2");
-}
-
-fn late_offsets_do_not_go_back_with_a_lane() {
-    let cluster = Cluster::shared();
-    let input = cluster.create_topic("txn-forth", 1, &[]);
-    let lane = lane(&input);
-    let to = |next| work(&[], vec![offsets(&input, Membership::Manual, &input, next)]);
-    held_back(ApiKey::TxnOffsetCommit, || {
-        assert!(matches!(finish(&lane, to(1)), Ended::Committed(_)));
-    });
-    wait_ready(&lane);
-    // The second is open, with its offset, while the late request arrives: its commit waits before the broker.
-    for proxy in cluster.proxies() {
-        proxy.hold_next(ApiKey::EndTxn, 1);
-    }
-    thread::scope(|scope| {
-        let second = scope.spawn(|| finish(&lane, to(2)));
-        eventually(STEP, "a held EndTxn", || {
-            cluster.proxies().any(|proxy| proxy.holding(ApiKey::EndTxn) > 0).then_some(())
-        });
-        release();
-        assert!(matches!(second.join().unwrap(), Ended::Committed(_)));
-    });
-    cluster.heal();
-    assert_eq!(committed(&input, &input), 2);
-    assert!(matches!(finish(&lane, to(3)), Ended::Committed(_)));
-    assert_eq!(committed(&input, &input), 3);
+/// Waits until the coordinator has brought an id's transaction to its end.
+fn wait_ended(transactional_id: &str, bound: Duration) {
+    let what = format!("the end of {transactional_id}'s transaction");
+    eventually(bound, &what, || (!Cluster::shared().is_open(transactional_id)).then_some(()));
 }

@@ -20,9 +20,15 @@ use rdkafka::{
 use super::{Owned, WORDS_BYTES, c_text, called, milliseconds, partitions};
 use crate::record::Topic;
 
+/// The longest that librdkafka may be given for a question (rdkafka.h). One that runs out of time while its coordinator is looked
+/// for leaves a lookup behind which uses freed memory later: `rd_kafka_coord_req_fsm` never looks at its own time-out, and
+/// `rd_kafka_admin_coord_request` then both fails and frees (rdkafka_coord.c, rdkafka_admin.c; issues 3663 and 4605).
+const QUESTION_MAX: Duration = Duration::from_secs(3600);
+
 /// Asks the group's coordinator for committed offsets, none of them of a transaction that is still open; blocks.
 ///
-/// The answers are in the order of the partitions; -1001 (`OFFSET_INVALID`) is "nothing committed".
+/// The answers are in the order of the partitions; -1001 (`OFFSET_INVALID`) is "nothing committed". Where the wait is over, the
+/// question goes on inside the consumer, which has to be dropped within the hour.
 ///
 /// # Errors
 /// Why nothing is known of the group; the same of a single partition.
@@ -44,14 +50,14 @@ pub fn committed_offsets(
         let kind = rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
         let options = Owned::new(rd_kafka_AdminOptions_new(client, kind), rd_kafka_AdminOptions_destroy);
         let options = options.ok_or(nothing)?;
-        let wait = milliseconds(wait);
-        rd_kafka_AdminOptions_set_request_timeout(options.ptr(), wait, words.as_mut_ptr(), WORDS_BYTES);
+        let question = milliseconds(QUESTION_MAX);
+        rd_kafka_AdminOptions_set_request_timeout(options.ptr(), question, words.as_mut_ptr(), WORDS_BYTES);
         called(rd_kafka_AdminOptions_set_require_stable_offsets(options.ptr(), 1))
             .map_err(|error| error.code)?;
         let queue = Owned::new(rd_kafka_queue_new(client), rd_kafka_queue_destroy).ok_or(nothing)?;
         let mut requests = [request.ptr()];
         rd_kafka_ListConsumerGroupOffsets(client, requests.as_mut_ptr(), 1, options.ptr(), queue.ptr());
-        let event = Owned::new(rd_kafka_queue_poll(queue.ptr(), wait), rd_kafka_event_destroy);
+        let event = Owned::new(rd_kafka_queue_poll(queue.ptr(), milliseconds(wait)), rd_kafka_event_destroy);
         let event = event.ok_or(RDKafkaErrorCode::OperationTimedOut)?;
         let failed = RDKafkaErrorCode::from(rd_kafka_event_error(event.ptr()));
         let mut count = 0;

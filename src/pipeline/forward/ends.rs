@@ -68,20 +68,20 @@ impl Forwarder {
                 Culprit::Offsets(entry)
                     if cargo.of_offsets.get(entry).is_some_and(|of| of.contains(&place)) =>
                 {
-                    Some(outcome::of_offsets(error))
+                    Some(outcome::of_offsets(&placed, error))
                 }
                 Culprit::Record(record) => match cargo.of_records.get(record) {
                     Some((of, output)) if *of == place => Some(outcome::of_record(&placed, *output, error)),
                     Some(_) | None => None,
                 },
-                Culprit::Nobody | Culprit::Suspect(_) if only => Some(outcome::of_nobody(error)),
+                Culprit::Nobody | Culprit::Suspect(_) if only => Some(outcome::of_nobody(&placed, error)),
                 Culprit::Nobody | Culprit::Suspect(_) | Culprit::Offsets(_) => None,
             };
             let is_suspect = matches!(culprit, Culprit::Suspect(record)
                 if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place));
             unit.item.attempts += 1;
             let spent = unit.item.attempts >= ATTEMPTS_MAX;
-            match failure.or_else(|| spent.then(|| outcome::of_nobody(error))) {
+            match failure.or_else(|| spent.then(|| outcome::of_nobody(&placed, error))) {
                 Some(failure) => {
                     self.known.lock().note_failed(&placed.unit);
                     sorted.told.push(unit.number);

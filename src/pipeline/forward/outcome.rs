@@ -6,7 +6,7 @@ use crate::{
     failure::{Failure, Reason},
     kafka::{classify, context::Delivered, lane::LaneState, transaction::CallError},
     offsets::Committed,
-    record::Receipt,
+    record::{Receipt, Topic},
 };
 
 /// Tells a unit's caller, if it still listens.
@@ -64,13 +64,24 @@ pub fn of_record(placed: &Placed, output: usize, error: &CallError) -> Failure {
 }
 
 /// Says that Kafka refused a group's offsets.
-pub fn of_offsets(error: &CallError) -> Failure {
-    classify::aborted(error.code, "because Kafka refused its offsets").field("group")
+pub fn of_offsets(placed: &Placed, error: &CallError) -> Failure {
+    let failure = classify::aborted(error.code, "because Kafka refused its offsets").field("group");
+    naming(failure, error, placed.unit.inputs.iter().map(|input| &input.topic))
 }
 
 /// Says that the transaction was aborted and nothing in it is known to be at fault.
-pub fn of_nobody(error: &CallError) -> Failure {
-    classify::aborted(error.code, "and nothing of it is written for read_committed readers")
+pub fn of_nobody(placed: &Placed, error: &CallError) -> Failure {
+    let failure = classify::aborted(error.code, "and nothing of it is written for read_committed readers");
+    naming(failure, error, placed.unit.outputs.iter().map(|output| &output.topic))
+}
+
+/// Names the topic that an error is about, where it can only be that one: librdkafka does not say which.
+fn naming<'a>(failure: Failure, error: &CallError, topics: impl Iterator<Item = &'a Topic>) -> Failure {
+    let mut topics = topics.filter(|_| classify::is_of_topic(error.code));
+    match topics.next() {
+        Some(topic) if topics.all(|other| other == topic) => failure.topic(topic),
+        Some(_) | None => failure,
+    }
 }
 
 /// Says that another producer has the lane's id.

@@ -8,6 +8,7 @@ pub(crate) mod node;
 
 mod access;
 mod faults;
+mod hanging;
 mod start;
 mod topics;
 mod warm;
@@ -19,7 +20,7 @@ use std::sync::atomic::AtomicU32;
 
 use self::node::Node;
 use crate::folder::TestFolder;
-use crate::proxy::FaultProxy;
+use crate::proxy::{ClientFaults, FaultProxy};
 
 pub use self::topics::EndOffsets;
 pub use crate::wire::access::{Acl, Operation, Permission, Resource};
@@ -145,6 +146,11 @@ impl Cluster {
     /// The proxies of all nodes, in the nodes' order.
     pub fn proxies(&self) -> impl Iterator<Item = &FaultProxy> {
         self.nodes.iter().map(|node| &node.proxy)
+    }
+
+    /// Faults at all proxies for the one client that calls itself so (`client.id`).
+    pub fn faults_of(&self, client: &str) -> ClientFaults<'_> {
+        ClientFaults::new(self.proxies(), client)
     }
 
     /// Where one node writes its log.

@@ -32,6 +32,6 @@ pub use folder::TestFolder;
 pub use grpcurl::grpcurl;
 pub use ports::free_port;
 pub use process::{Process, Signal};
-pub use proxy::{ApiKey, Counts, FaultProxy};
+pub use proxy::{ApiKey, ClientFaults, Counts, FaultProxy};
 pub use reader::{ReadRecord, read_committed_now, read_topic, read_topic_until};
 pub use sidecar::{Sidecar, SidecarBuilder};

@@ -1,12 +1,13 @@
 //! A proxy between clients and one broker that breaks connections as networks and brokers do.
 //!
-//! It knows where Kafka's requests and responses begin and end, and of what type they are; it reads no further and
-//! changes no byte. Left alone it passes everything on. Controls act at once, also on open connections, and may be
+//! It knows where Kafka's requests and responses begin and end, of what type they are and how their client calls itself; it
+//! reads no further and changes no byte. Left alone it passes everything on. Controls act at once, also on open connections, and may be
 //! called from any thread. Chances are drawn from a seed, so a run can be repeated.
 //!
 //! It never loses part of a stream silently: a connection on which something was swallowed for good is closed rather than
 //! continued. What a client sent before it went away still reaches the broker, as it does in a real network.
 
+mod aimed;
 mod api_key;
 mod frame;
 mod link;
@@ -22,9 +23,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use self::link::Link;
-use self::rules::{Ending, Mode, Rules, Shared, Swallow};
+use self::rules::{Aim, Ending, Mode, Rules, Shared, Swallow};
 use crate::eventually::eventually;
 
+pub use self::aimed::ClientFaults;
 pub use self::api_key::ApiKey;
 pub use self::rules::Counts;
 
@@ -63,19 +65,7 @@ impl FaultProxy {
 
     /// Takes back every fault. Requests that are held go on; connections that a black hole swallowed from are closed.
     pub fn pass(&self) {
-        self.shared.change(|rules| {
-            if rules.mode == Mode::BlackHole {
-                rules.end_connections(Ending::Close);
-            }
-            rules.let_go();
-            *rules = Rules {
-                releases: rules.releases,
-                generation: rules.generation,
-                ending: rules.ending,
-                hang_ups: rules.hang_ups,
-                ..Rules::default()
-            };
-        });
+        self.shared.change(Rules::pass);
     }
 
     /// Lets every request arrive at the broker this much later, in order.
@@ -101,12 +91,6 @@ impl FaultProxy {
         self.shared.change(|rules| rules.end_connections(Ending::Reset));
     }
 
-    /// Closes all connections of this moment towards their clients; what these had sent, held requests too, still goes on to
-    /// the broker, as in a network that lost the client alone. New connections are served.
-    pub fn hang_up(&self) {
-        self.shared.change(|rules| rules.hang_ups += 1);
-    }
-
     /// Keeps connections open, takes new ones, and passes nothing on in either direction until [`FaultProxy::pass`].
     pub fn black_hole(&self) {
         self.shared.change(|rules| rules.mode = Mode::BlackHole);
@@ -114,13 +98,7 @@ impl FaultProxy {
 
     /// Holds back every request of a type, and what follows it on its connection, until [`FaultProxy::release`].
     pub fn hold(&self, key: ApiKey) {
-        self.shared.change(|rules| rules.holds.insert(key.wire(), None));
-    }
-
-    /// Holds back the next `count` requests of a type, and what follows each on its connection, until
-    /// [`FaultProxy::release`]. Later ones of the type pass, on connections that are not held up.
-    pub fn hold_next(&self, key: ApiKey, count: u32) {
-        self.shared.change(|rules| rules.holds.insert(key.wire(), Some(count)));
+        self.shared.change(|rules| rules.holds.insert(Aim::anybody(key.wire())));
     }
 
     /// Ends all holds; held requests go on to the broker, also those whose client has gone away meanwhile.
@@ -131,18 +109,18 @@ impl FaultProxy {
     /// Loses responses to requests of a type, each with this chance (0 to 1). The broker has carried the request out.
     /// With `then_reset` the connection is reset where the response would have come, else it stays and the client waits.
     pub fn swallow_responses(&self, key: ApiKey, probability: f64, then_reset: bool) {
-        let swallow = Swallow { probability: probability.clamp(0.0, 1.0), then_reset };
-        self.shared.change(|rules| rules.swallows.insert(key.wire(), swallow));
+        let swallow = Swallow { probability: probability.clamp(0.0, 1.0), then_reset, left: None };
+        self.shared.change(|rules| rules.swallows.insert(Aim::anybody(key.wire()), swallow));
     }
 
     /// What was done to requests of a type since the start.
     pub fn counts(&self, key: ApiKey) -> Counts {
-        self.shared.counts(key.wire())
+        self.shared.counts(&Aim::anybody(key.wire()))
     }
 
     /// Begins to count [`Counts::unanswered_max`] anew.
     pub fn forget_unanswered_max(&self, key: ApiKey) {
-        self.shared.count(key.wire(), |counts| counts.unanswered_max = 0);
+        self.shared.forget_unanswered_max(Aim::anybody(key.wire()));
     }
 
     /// How many requests of a type are held back now.

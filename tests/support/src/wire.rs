@@ -11,6 +11,7 @@ pub(crate) mod cursor;
 pub(crate) mod scram;
 pub(crate) mod state;
 pub(crate) mod topics;
+pub(crate) mod transactions;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -76,6 +76,12 @@ impl Cluster {
         })
     }
 
+    /// Whether the cluster has a topic of that name, Kafka's own included.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let known = self.ask("the topics", |node| state::metadata(node, None));
+        known.topics.contains_key(topic)
+    }
+
     /// How many partitions a topic has.
     pub fn partition_count(&self, topic: &str) -> usize {
         self.ask(&format!("the partitions of {topic}"), |node| Ok(partitions(node, topic)?.len()))

@@ -51,6 +51,12 @@ pub(super) fn correlation_id(frame: &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes(field(frame, 4)?))
 }
 
+/// Reads the client's name for itself, which stands behind the head in every version but that of Kafka's own controllers.
+pub(super) fn client_id(frame: &[u8]) -> Option<&str> {
+    let length = usize::try_from(i16::from_be_bytes(field(frame, 12)?)).ok()?;
+    std::str::from_utf8(frame.get(14..14 + length)?).ok()
+}
+
 fn field<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {
     frame.get(at..at + N)?.try_into().ok()
 }
@@ -69,6 +75,14 @@ mod tests {
         let frame = frame(&[0, 26, 0, 4, 0, 0, 1, 2, 0xff, 0xff]);
         let head = RequestHead { api_key: 26, api_version: 4, correlation_id: 258 };
         assert_eq!(request_head(&frame), Some(head));
+    }
+
+    #[test]
+    fn a_request_says_whose_it_is() {
+        let of = |client: &[u8]| frame(&[&[0, 26, 0, 4, 0, 0, 1, 2][..], client, &[9, 9]].concat());
+        assert_eq!(client_id(&of(&[0, 2, b'm', b'e'])), Some("me"));
+        assert_eq!(client_id(&of(&[0xff, 0xff])), None);
+        assert_eq!(client_id(&of(&[0, 9, b'm', b'e'])), None);
     }
 
     #[test]

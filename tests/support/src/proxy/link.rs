@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,8 +17,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::{correlation_id, read_frame, request_head};
-use super::rules::{Ending, Mode, Rules, Shared};
+use super::frame::{client_id, correlation_id, read_frame, request_head};
+use super::rules::{Ending, Mode, Rules, Shared, Ticket};
 
 const QUEUE_FRAMES: usize = 16;
 /// How long a broker may take to answer what a client sent before it went away.
@@ -32,6 +33,10 @@ pub(super) struct Link {
     rules: watch::Receiver<Rules>,
     generation: u64,
     hang_ups: u64,
+    /// The client's name for itself and how often that had been hung up on, from its first request on.
+    client: OnceLock<(Arc<str>, u64)>,
+    /// Whether the client has gone away, or been hung up on.
+    is_gone: AtomicBool,
     /// Requests passed on and not answered yet, in order: correlation id and type. Kafka answers a connection in order.
     unanswered: Mutex<VecDeque<(i32, i16)>>,
 }
@@ -43,7 +48,15 @@ impl Link {
             let rules = rules.borrow();
             (rules.generation, rules.hang_ups)
         };
-        Self { shared, rules, generation, hang_ups, unanswered: Mutex::default() }
+        Self {
+            shared,
+            rules,
+            generation,
+            hang_ups,
+            client: OnceLock::new(),
+            is_gone: AtomicBool::new(false),
+            unanswered: Mutex::default(),
+        }
     }
 
     /// Serves a client until either side closes or a rule ends it.
@@ -76,7 +89,11 @@ impl Link {
         let (responses, responses_queued) = mpsc::channel(QUEUE_FRAMES);
         let forth = async {
             let writing = self.write_requests(to_broker, requests_queued);
-            until_written(self.read_requests(from_client, requests), writing).await;
+            let reading = async {
+                self.read_requests(from_client, requests).await;
+                self.is_gone.store(true, Ordering::Release);
+            };
+            until_written(reading, writing).await;
             // The client is gone; the broker still gets to finish what it was sent.
             drop(timeout(DRAIN_BOUND, self.answered()).await);
             Ending::Close
@@ -118,7 +135,7 @@ impl Link {
 
     async fn read_requests(&self, mut client: ReadHalf<'_>, queue: Queue) {
         let mut rules = self.rules.clone();
-        let hung_up_on = rules.wait_for(|rules| rules.hang_ups != self.hang_ups);
+        let hung_up_on = rules.wait_for(|rules| self.is_hung_up_on(rules));
         tokio::pin!(hung_up_on);
         loop {
             let frame = tokio::select! {
@@ -130,12 +147,34 @@ impl Link {
             };
             let Ok(Some(frame)) = frame else { return };
             if let Some(head) = request_head(&frame) {
-                self.shared.count(head.api_key, |counts| counts.requests += 1);
+                self.note_client(&frame);
+                self.shared.count(head.api_key, self.client(), |counts| counts.requests += 1);
             }
             if queue.send((Instant::now(), frame)).await.is_err() {
                 return;
             }
         }
+    }
+
+    fn note_client(&self, frame: &[u8]) {
+        if self.client.get().is_none()
+            && let Some(name) = client_id(frame)
+        {
+            let hang_ups = self.rules.borrow().hang_ups_on.get(name).copied().unwrap_or_default();
+            // Nobody else writes it: requests are read one after the other.
+            drop(self.client.set((name.into(), hang_ups)));
+        }
+    }
+
+    fn client(&self) -> Option<&Arc<str>> {
+        self.client.get().map(|(name, _)| name)
+    }
+
+    fn is_hung_up_on(&self, rules: &Rules) -> bool {
+        let of_client = self.client.get().is_some_and(|(name, before)| {
+            rules.hang_ups_on.get(name).is_some_and(|hang_ups| hang_ups > before)
+        });
+        of_client || rules.hang_ups != self.hang_ups
     }
 
     async fn write_requests(&self, mut broker: WriteHalf<'_>, mut queued: Queued) {
@@ -145,8 +184,8 @@ impl Link {
             let Some(head) = request_head(&frame) else {
                 return;
             };
-            if let Some(releases) = self.shared.take_hold(head.api_key) {
-                self.hold(head.api_key, releases).await;
+            if let Some(ticket) = self.shared.take_hold(head.api_key, self.client()) {
+                self.hold(head.api_key, &ticket).await;
             }
             if self.mode() == Mode::BlackHole {
                 continue;
@@ -164,13 +203,15 @@ impl Link {
             unanswered.push_back((correlation_id, api_key));
             unanswered.iter().filter(|(_, key)| *key == api_key).count() as u64
         };
-        self.shared.count(api_key, |counts| counts.unanswered_max = counts.unanswered_max.max(of_type));
+        self.shared.count(api_key, self.client(), |counts| {
+            counts.unanswered_max = counts.unanswered_max.max(of_type);
+        });
     }
 
-    async fn hold(&self, api_key: i16, releases: u64) {
-        let _held = Held::new(&self.shared, api_key);
+    async fn hold(&self, api_key: i16, ticket: &Ticket) {
+        let _held = Held::new(&self.shared, api_key, self.client());
         let mut rules = self.rules.clone();
-        drop(rules.wait_for(|rules| rules.releases > releases).await);
+        drop(rules.wait_for(|rules| rules.is_let_go(ticket)).await);
     }
 
     async fn write_responses(&self, mut client: WriteHalf<'_>, mut queued: Queued) -> Ending {
@@ -179,18 +220,18 @@ impl Link {
             sleep_until(arrived + delay).await;
             let api_key = correlation_id(&frame).and_then(|id| self.answer(id));
             if let Some(api_key) = api_key
-                && let Some(swallow) = self.shared.draw_swallow(api_key)
+                && let Some(swallow) = self.shared.draw_swallow(api_key, self.client())
             {
-                self.shared.count(api_key, |counts| counts.responses_swallowed += 1);
+                self.shared.count(api_key, self.client(), |counts| counts.responses_swallowed += 1);
                 if swallow.then_reset {
                     return Ending::Reset;
                 }
                 continue;
             }
             if let Some(api_key) = api_key
-                && self.rules.borrow().hang_ups != self.hang_ups
+                && self.is_gone.load(Ordering::Acquire)
             {
-                self.shared.count(api_key, |counts| counts.answered_late += 1);
+                self.shared.count(api_key, self.client(), |counts| counts.answered_late += 1);
             }
             if self.mode() != Mode::BlackHole {
                 // A client that is gone is the requests' side to notice; until then its responses are read and dropped,
@@ -231,20 +272,21 @@ async fn read_responses(mut broker: ReadHalf<'_>, queue: Queue) {
 struct Held<'a> {
     shared: &'a Shared,
     api_key: i16,
+    client: Option<&'a Arc<str>>,
 }
 
 impl<'a> Held<'a> {
-    fn new(shared: &'a Shared, api_key: i16) -> Self {
-        shared.count(api_key, |counts| {
+    fn new(shared: &'a Shared, api_key: i16, client: Option<&'a Arc<str>>) -> Self {
+        shared.count(api_key, client, |counts| {
             counts.held += 1;
             counts.holding += 1;
         });
-        Self { shared, api_key }
+        Self { shared, api_key, client }
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.shared.count(self.api_key, |counts| counts.holding -= 1);
+        self.shared.count(self.api_key, self.client, |counts| counts.holding -= 1);
     }
 }

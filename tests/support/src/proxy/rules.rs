@@ -1,6 +1,7 @@
 //! What a proxy is told to do, what it has done, and the chances it draws.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ pub struct Counts {
     pub holding: u64,
     /// Responses that were lost on purpose.
     pub responses_swallowed: u64,
-    /// Responses that came when their client had been hung up on.
+    /// Responses that came when their client had gone away or been hung up on.
     pub answered_late: u64,
     /// The most requests that were on one connection's way at once, sent to the broker and not answered, since
     /// [`FaultProxy::forget_unanswered_max`](super::FaultProxy::forget_unanswered_max).
@@ -43,11 +44,41 @@ pub(super) enum Ending {
     Reset,
 }
 
+/// Whose requests a rule or a count is about, and of which type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Aim {
+    pub(super) api_key: i16,
+    /// The client's name for itself (`client.id`); none for every client.
+    pub(super) client: Option<Arc<str>>,
+}
+
+impl Aim {
+    pub(super) fn anybody(api_key: i16) -> Self {
+        Self { api_key, client: None }
+    }
+
+    /// The aims that a client's request meets, the narrower first.
+    fn of(api_key: i16, client: Option<&Arc<str>>) -> impl Iterator<Item = Self> {
+        let own = client.map(|client| Self { api_key, client: Some(Arc::clone(client)) });
+        own.into_iter().chain([Self::anybody(api_key)])
+    }
+}
+
 /// How responses to one type of request are lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Swallow {
     pub(super) probability: f64,
     pub(super) then_reset: bool,
+    /// How many more; none for all.
+    pub(super) left: Option<u32>,
+}
+
+/// What a held request waits for: more releases than there were when it was held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    aim: Aim,
+    of_all: u64,
+    of_aim: u64,
 }
 
 /// Everything a test can ask for.
@@ -56,16 +87,19 @@ pub(super) struct Rules {
     pub(super) mode: Mode,
     pub(super) delay_requests: Duration,
     pub(super) delay_responses: Duration,
-    /// By type: how many more requests to hold, or all.
-    pub(super) holds: HashMap<i16, Option<u32>>,
-    pub(super) swallows: HashMap<i16, Swallow>,
-    /// Grows with each release; a held request waits for it to.
-    pub(super) releases: u64,
+    pub(super) holds: HashSet<Aim>,
+    pub(super) swallows: HashMap<Aim, Swallow>,
+    /// Grows when all holds end.
+    releases: u64,
+    /// Grow when the holds of one aim end.
+    releases_of: HashMap<Aim, u64>,
     /// Grows when all connections are to end; each connection knows the one it was made in.
     pub(super) generation: u64,
     pub(super) ending: Ending,
     /// Grows when the clients of all connections are to be hung up on; what they sent goes on.
     pub(super) hang_ups: u64,
+    /// Grow when one client is to be hung up on.
+    pub(super) hang_ups_on: HashMap<Arc<str>, u64>,
 }
 
 impl Rules {
@@ -79,16 +113,37 @@ impl Rules {
         self.releases += 1;
     }
 
-    /// Takes one of the holds that are asked for, if there is one for this type.
-    fn take_hold(&mut self, api_key: i16) -> bool {
-        match self.holds.get_mut(&api_key) {
-            None | Some(Some(0)) => false,
-            Some(None) => true,
-            Some(Some(left)) => {
-                *left -= 1;
-                true
-            }
+    pub(super) fn let_go_of(&mut self, aim: Aim) {
+        self.holds.remove(&aim);
+        *self.releases_of.entry(aim).or_default() += 1;
+    }
+
+    /// Takes back every fault; what grows stays, because connections compare with it.
+    pub(super) fn pass(&mut self) {
+        if self.mode == Mode::BlackHole {
+            self.end_connections(Ending::Close);
         }
+        self.let_go();
+        self.mode = Mode::Pass;
+        (self.delay_requests, self.delay_responses) = (Duration::ZERO, Duration::ZERO);
+        self.swallows.clear();
+    }
+
+    pub(super) fn is_let_go(&self, ticket: &Ticket) -> bool {
+        self.releases > ticket.of_all || self.released(&ticket.aim) > ticket.of_aim
+    }
+
+    fn released(&self, aim: &Aim) -> u64 {
+        self.releases_of.get(aim).copied().unwrap_or_default()
+    }
+
+    fn take_swallow(&mut self, aim: &Aim, draw: impl FnOnce(f64) -> bool) -> Option<Swallow> {
+        let swallow = self.swallows.get_mut(aim)?;
+        if swallow.left == Some(0) || !draw(swallow.probability) {
+            return None;
+        }
+        swallow.left = swallow.left.map(|left| left - 1);
+        Some(*swallow)
     }
 }
 
@@ -96,7 +151,7 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Shared {
     rules: watch::Sender<Rules>,
-    counts: Mutex<HashMap<i16, Counts>>,
+    counts: Mutex<HashMap<Aim, Counts>>,
     chance: Mutex<StdRng>,
 }
 
@@ -120,31 +175,38 @@ impl Shared {
         self.rules.subscribe()
     }
 
-    pub(super) fn counts(&self, api_key: i16) -> Counts {
-        self.counts.lock().get(&api_key).copied().unwrap_or_default()
+    pub(super) fn counts(&self, aim: &Aim) -> Counts {
+        self.counts.lock().get(aim).copied().unwrap_or_default()
     }
 
-    pub(super) fn count(&self, api_key: i16, change: impl FnOnce(&mut Counts)) {
-        change(self.counts.lock().entry(api_key).or_default());
+    /// Counts for everybody, and for the client where it is known.
+    pub(super) fn count(&self, api_key: i16, client: Option<&Arc<str>>, change: impl Fn(&mut Counts)) {
+        let mut counts = self.counts.lock();
+        Aim::of(api_key, client).for_each(|aim| change(counts.entry(aim).or_default()));
     }
 
-    /// Whether this request is to be held, and if so the release count that it has to see exceeded.
-    pub(super) fn take_hold(&self, api_key: i16) -> Option<u64> {
-        let mut hold = None;
-        self.rules.send_if_modified(|rules| {
-            if rules.take_hold(api_key) {
-                hold = Some(rules.releases);
-            }
-            // Nobody waits for a hold to be taken.
-            false
-        });
-        hold
+    pub(super) fn forget_unanswered_max(&self, aim: Aim) {
+        self.counts.lock().entry(aim).or_default().unanswered_max = 0;
+    }
+
+    /// Whether this request is to be held, and if so what it waits for.
+    pub(super) fn take_hold(&self, api_key: i16, client: Option<&Arc<str>>) -> Option<Ticket> {
+        let rules = self.rules.borrow();
+        let aim = Aim::of(api_key, client).find(|aim| rules.holds.contains(aim))?;
+        let of_aim = rules.released(&aim);
+        Some(Ticket { aim, of_all: rules.releases, of_aim })
     }
 
     /// Whether this response is to be lost, and how.
-    pub(super) fn draw_swallow(&self, api_key: i16) -> Option<Swallow> {
-        let swallow = *self.rules.borrow().swallows.get(&api_key)?;
-        self.chance.lock().random_bool(swallow.probability).then_some(swallow)
+    pub(super) fn draw_swallow(&self, api_key: i16, client: Option<&Arc<str>>) -> Option<Swallow> {
+        let mut taken = None;
+        self.rules.send_if_modified(|rules| {
+            let draw = |probability| self.chance.lock().random_bool(probability);
+            taken = Aim::of(api_key, client).find_map(|aim| rules.take_swallow(&aim, draw));
+            // Nobody waits for this.
+            false
+        });
+        taken
     }
 }
 
@@ -153,29 +215,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counted_hold_runs_out_and_a_plain_one_does_not() {
+    fn a_release_ends_holds_of_its_aim_and_no_others() {
         let shared = Shared::new(0);
-        shared.change(|rules| {
-            rules.holds.insert(26, Some(1));
-            rules.holds.insert(0, None);
-        });
-        assert_eq!(shared.take_hold(26), Some(0));
-        assert_eq!(shared.take_hold(26), None);
-        assert!((0..3).all(|_| shared.take_hold(0).is_some()));
-        assert_eq!(shared.take_hold(3), None);
-        shared.change(Rules::let_go);
-        assert_eq!(shared.take_hold(0), None);
+        let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        let of_one = Aim { api_key: 26, client: Some(Arc::clone(&one)) };
+        shared.change(|rules| rules.holds.insert(of_one.clone()));
+        assert_eq!(shared.take_hold(26, Some(&two)), None);
+        assert_eq!(shared.take_hold(28, Some(&one)), None);
+        let held = shared.take_hold(26, Some(&one)).expect("it is aimed at");
+        shared.change(|rules| rules.holds.insert(Aim::anybody(26)));
+        let other = shared.take_hold(26, None).expect("everybody is aimed at");
+        shared.change(|rules| rules.let_go_of(of_one));
+        let rules = shared.subscribe();
+        assert!(rules.borrow().is_let_go(&held) && !rules.borrow().is_let_go(&other));
+        assert!(shared.take_hold(26, Some(&one)).is_some(), "everybody still is");
+        shared.change(Rules::pass);
+        assert!(rules.borrow().is_let_go(&other));
+        assert_eq!(shared.take_hold(26, Some(&one)), None);
     }
 
     #[test]
     fn the_same_seed_draws_the_same_losses() {
         let draw = |seed| {
             let shared = Shared::new(seed);
-            let swallow = Swallow { probability: 0.5, then_reset: false };
-            shared.change(|rules| rules.swallows.insert(0, swallow));
-            (0..64).map(|_| shared.draw_swallow(0).is_some()).collect::<Vec<_>>()
+            let swallow = Swallow { probability: 0.5, then_reset: false, left: None };
+            shared.change(|rules| rules.swallows.insert(Aim::anybody(0), swallow));
+            (0..64).map(|_| shared.draw_swallow(0, None).is_some()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn counted_losses_run_out() {
+        let shared = Shared::new(0);
+        let swallow = Swallow { probability: 1.0, then_reset: true, left: Some(1) };
+        shared.change(|rules| rules.swallows.insert(Aim::anybody(26), swallow));
+        assert!(shared.draw_swallow(26, None).is_some());
+        assert!(shared.draw_swallow(26, None).is_none());
     }
 }
