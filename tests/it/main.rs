@@ -15,13 +15,13 @@ mod around;
 mod client;
 mod clients;
 mod commands;
+mod copy;
 mod debugging;
 mod delivery;
 mod dev;
 mod failures;
 mod faults;
 mod forward;
-mod forward_faults;
 mod malformed;
 mod partitions;
 mod secrets;
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         stream_faults::TESTS,
         transactions::TESTS,
-        forward_faults::TESTS,
+        copy::TESTS,
         around::crowd::TESTS,
         around::outage::TESTS,
         clients::TESTS,
