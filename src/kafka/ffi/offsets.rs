@@ -20,12 +20,18 @@ use rdkafka::{
 use super::{Owned, WORDS_BYTES, c_text, called, milliseconds, partitions};
 use crate::record::Topic;
 
+/// When librdkafka gives a question up, at its latest: one that is given up before its coordinator is found ends the process
+/// once it is (librdkafka issue 4605).
+const GIVEN_UP_MS: i32 = 3_600_000;
+
 /// Asks the group's coordinator for committed offsets, none of them of a transaction that is still open; blocks.
 ///
 /// The answers are in the order of the partitions; -1001 (`OFFSET_INVALID`) is "nothing committed".
 ///
+/// A handle that did not answer in time has the question still, and must be gone within an hour.
+///
 /// # Errors
-/// Why nothing is known of the group; the same of a single partition.
+/// Why nothing is known of the group, `OperationTimedOut` where there was no answer; the same of a single partition.
 pub fn committed_offsets(
     consumer: &BaseConsumer,
     group: &str,
@@ -45,7 +51,12 @@ pub fn committed_offsets(
         let options = Owned::new(rd_kafka_AdminOptions_new(client, kind), rd_kafka_AdminOptions_destroy);
         let options = options.ok_or(nothing)?;
         let wait = milliseconds(wait);
-        rd_kafka_AdminOptions_set_request_timeout(options.ptr(), wait, words.as_mut_ptr(), WORDS_BYTES);
+        rd_kafka_AdminOptions_set_request_timeout(
+            options.ptr(),
+            GIVEN_UP_MS,
+            words.as_mut_ptr(),
+            WORDS_BYTES,
+        );
         called(rd_kafka_AdminOptions_set_require_stable_offsets(options.ptr(), 1))
             .map_err(|error| error.code)?;
         let queue = Owned::new(rd_kafka_queue_new(client), rd_kafka_queue_destroy).ok_or(nothing)?;
