@@ -18,7 +18,6 @@ use self::{
     call::Manner,
     job::{Job, Plan, Protocol},
 };
-
 crate::tests!(
     a_copy_job_undisturbed,
     a_copy_job_through_sidecars_killed_again_and_again,

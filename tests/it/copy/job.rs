@@ -156,8 +156,8 @@ pub struct Job {
 impl Job {
     /// Runs a job with three consumers while `fault` does what it does, and checks what came of it.
     pub fn run(plan: Plan, fault: impl FnOnce(&Self)) {
-        let begun = Instant::now();
         let job = Self::start(plan);
+        let begun = Instant::now();
         let (seen, reading) = watch::read(&job.shared);
         let sampling = watch::sample(&job.shared);
         for _ in 0..3 {
