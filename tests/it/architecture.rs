@@ -44,6 +44,7 @@ fn the_sources_keep_the_law() {
 fn the_tests_neither_sleep_nor_skip() {
     let sources: Vec<_> = ["tests/it", "tests/support/src"].into_iter().flat_map(self::sources).collect();
     none(&sources.iter().flat_map(law::shape).collect::<Vec<_>>());
+    none(&sources.iter().flat_map(law::unsafety).collect::<Vec<_>>());
     let tests = sources.iter().filter(|source| source.path.starts_with("tests/it"));
     none(&tests.flat_map(law::patience).collect::<Vec<_>>());
 }
@@ -103,5 +104,6 @@ fn the_checker_lets_the_lawful_pass() {
         none(&breaches(&Source::parse(path, text)));
     }
     none(&law::patience(&Source::parse("tests/it/planted.rs", planted::PATIENT)));
+    none(&law::unsafety(&Source::parse("tests/support/src/membership.rs", "fn f() { unsafe { g() } }")));
     none(&breaches(&Source::parse("src/record.rs", &"// a line\n".repeat(law::FILE_LINES_MAX))));
 }

@@ -15,6 +15,7 @@ mod around;
 mod client;
 mod clients;
 mod commands;
+mod copy;
 mod debugging;
 mod delivery;
 mod dev;
@@ -22,7 +23,6 @@ mod duplicates;
 mod failures;
 mod faults;
 mod forward;
-mod forward_faults;
 mod malformed;
 mod partitions;
 mod secrets;
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         transactions::waits::TESTS,
         transactions::frozen::TESTS,
         transactions::deadlines::TESTS,
-        forward_faults::TESTS,
+        copy::TESTS,
         around::crowd::TESTS,
         around::outage::TESTS,
         clients::TESTS,

@@ -86,6 +86,8 @@ pub const BREACHES: &[Planted] = &[
     planted("src/kafka/producer.rs", "fn f() {\n    unsafe { g() }\n}", Rule::Unsafe, 2),
     planted("src/kafka.rs", "unsafe impl Send for S {}", Rule::Unsafe, 1),
     planted("src/kafka.rs", "macro_rules! m { () => { unsafe { g() } } }", Rule::Unsafe, 1),
+    planted("tests/support/src/reader.rs", "fn f() { unsafe { g() } }", Rule::Unsafe, 1),
+    planted("tests/it/membership.rs", "fn f() { unsafe { g() } }", Rule::Unsafe, 1),
     planted("src/record.rs", "#![allow(dead_code)]", Rule::Allow, 1),
     planted("src/record.rs", "fn f() {\n    #[allow(unused)]\n    let x = 1;\n}", Rule::Allow, 2),
     planted("src/record.rs", "#[cfg_attr(test, allow(unused))]\nfn f() {}", Rule::Allow, 1),

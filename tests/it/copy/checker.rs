@@ -1,0 +1,74 @@
+//! Owns the judgement over a copy job: the output is the input, once and in order, the offsets are at the end, nothing is open.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use testkit::{Cluster, eventually, read_topic};
+
+use super::{
+    input::PARTITIONS,
+    job::Shared,
+    watch::{self, Output, Seen},
+};
+
+/// How long the transactions of the job may take to end once all is committed.
+const SETTLE: Duration = Duration::from_secs(30);
+/// How long those of earlier tests may: as long as a dead sidecar's transaction lives, and the broker's rounds.
+const SETTLE_OTHERS: Duration = Duration::from_secs(90);
+const OFFSETS: &str = "__consumer_offsets";
+const OFFSETS_PARTITIONS: i32 = 5;
+
+/// Waits until no transaction of an earlier test holds a group's offsets.
+pub fn await_settled() {
+    settled(OFFSETS, OFFSETS_PARTITIONS, SETTLE_OTHERS);
+}
+
+/// Checks a job whose offsets are committed to the end, while its sidecars still run.
+pub fn check(shared: &Arc<Shared>, seen: &Seen) {
+    // The position behind the last record: markers that lie behind it belong to no unit.
+    let committed = watch::committed(&shared.group, &shared.input.topic);
+    assert_eq!(committed, shared.input.ends(), "committed offsets");
+    settled(&shared.target, PARTITIONS, SETTLE);
+    settled(&shared.input.topic, PARTITIONS, SETTLE);
+    settled(OFFSETS, OFFSETS_PARTITIONS, SETTLE);
+
+    let fresh = read_topic(Cluster::shared(), &shared.target)
+        .into_iter()
+        .map(|record| (record.partition, record.offset, String::from_utf8(record.value.unwrap()).unwrap()));
+    let fresh: Vec<Output> = fresh.collect();
+    same(&shared.input.values(), &fresh, "a fresh reader");
+    // All is there: the one that reads since the beginning only has to arrive at the end.
+    eventually(SETTLE, "the reader arrives", || (seen.lock().unwrap().len() >= fresh.len()).then_some(()));
+    let seen = seen.lock().unwrap().clone();
+    same(&shared.input.values(), &seen, "the reader that ran meanwhile");
+    let mut sorted = seen;
+    sorted.sort_unstable();
+    assert!(sorted == fresh, "both readers saw the same records at the same offsets");
+}
+
+/// Compares the values of each partition in the order in which they were read.
+fn same(expected: &BTreeMap<i32, Vec<String>>, read: &[Output], who: &str) {
+    for (partition, expected) in expected {
+        let of_partition = read.iter().filter(|(other, ..)| other == partition);
+        let read: Vec<_> = of_partition.map(|(_, offset, value)| (*offset, value)).collect();
+        let differs = expected.iter().zip(&read).position(|(expected, (_, value))| expected != *value);
+        let around = differs.unwrap_or_else(|| expected.len().min(read.len())).saturating_sub(2);
+        assert!(
+            differs.is_none() && read.len() == expected.len(),
+            "{who}, partition {partition}: {} of {} records, first other than expected near {:?}, where {:?} should be",
+            read.len(),
+            expected.len(),
+            read.iter().skip(around).take(6).collect::<Vec<_>>(),
+            expected.iter().skip(around).take(6).collect::<Vec<_>>(),
+        );
+    }
+}
+
+/// Waits until no transaction is open on a topic.
+fn settled(topic: &str, partitions: i32, bound: Duration) {
+    for partition in 0..partitions {
+        eventually(bound, &format!("no transaction is open on {topic}/{partition}"), || {
+            let ends = Cluster::shared().end_offsets(topic, partition);
+            (ends.last_stable == ends.high_watermark).then_some(())
+        });
+    }
+}
