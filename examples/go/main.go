@@ -18,6 +18,12 @@ import (
 	producerv1 "example.com/producer-client/caas/producer/v1"
 )
 
+const usage = `usage: producer-client TARGET TOPIC COUNT
+       producer-client copy TARGET INPUT OUTPUT GROUP
+copy reads the topic INPUT in the consumer group GROUP, and has the sidecar write it to OUTPUT, each record once; until SIGTERM.
+It finds Kafka by KAFKA_BROKERS, KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA_FILE.
+`
+
 const (
 	// startWait bounds the wait for a sidecar that is still starting.
 	startWait = 10 * time.Second
@@ -26,8 +32,11 @@ const (
 )
 
 func main() {
+	if len(os.Args) == 6 && os.Args[1] == "copy" {
+		exit(copyTopic(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	}
 	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: producer-client TARGET TOPIC COUNT")
+		fmt.Fprint(os.Stderr, usage)
 		os.Exit(64)
 	}
 	count, err := strconv.Atoi(os.Args[3])
@@ -35,10 +44,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "COUNT must be a number, zero or more")
 		os.Exit(64)
 	}
-	if err := run(os.Args[1], os.Args[2], count); err != nil {
+	exit(run(os.Args[1], os.Args[2], count))
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(target, topic string, count int) error {

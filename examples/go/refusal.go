@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
@@ -37,6 +39,22 @@ func refusalOf(err error) (refusal, bool) {
 		}
 	}
 	return found, ours
+}
+
+// isOutdated tells whether a unit of ProcessAndForward is to be dropped and read anew: this consumer, or the offsets that it
+// knows, are no longer the group's. What is wrong with the group itself is that this consumer was in none at that moment.
+func (r refusal) isOutdated() bool {
+	return r.reason == "CONSUMER_FENCED" || r.reason == "OFFSET_MISMATCH" ||
+		len(r.fields) > 0 && strings.HasPrefix(r.fields[0], "group.member.")
+}
+
+// allowsAgain tells whether the same unit is to be sent again, with the same expected_offset.
+func (r refusal) allowsAgain() bool {
+	switch r.reason {
+	case "TRANSACTION_ABORTED", "COMMIT_UNKNOWN", "BROKERS_UNAVAILABLE", "DRAINING", "QUEUE_FULL", "DEADLINE_NOT_WRITTEN", "INTERNAL":
+		return true
+	}
+	return r.reason == "" && r.code != code.Code_UNIMPLEMENTED
 }
 
 func (r refusal) String() string {

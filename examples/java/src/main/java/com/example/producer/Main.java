@@ -18,6 +18,14 @@ import io.grpc.StatusRuntimeException;
 
 /** The example client in Java: one call of each kind to a running sidecar, one printed line for each step. */
 public final class Main {
+    private static final String USAGE =
+            """
+            usage: run TARGET TOPIC COUNT
+                   run copy TARGET INPUT OUTPUT GROUP
+            copy reads the topic INPUT in the consumer group GROUP, and has the sidecar write it to OUTPUT, each record once; until
+            SIGTERM. It finds Kafka by KAFKA_BROKERS, KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA_FILE.
+            """;
+
     /** Bounds the wait for a sidecar that is still starting. */
     private static final long START_WAIT_S = 10;
 
@@ -35,8 +43,11 @@ public final class Main {
     }
 
     public static void main(String[] arguments) throws InterruptedException {
+        if (arguments.length == 5 && arguments[0].equals("copy")) {
+            System.exit(CopyJob.run(arguments[1], arguments[2], arguments[3], arguments[4]));
+        }
         if (arguments.length != 3 || !arguments[2].matches("\\d{1,9}")) {
-            System.err.println("usage: run TARGET TOPIC COUNT");
+            System.err.print(USAGE);
             System.exit(64);
         }
         Main main = new Main(arguments[0], arguments[1]);
@@ -51,7 +62,7 @@ public final class Main {
     }
 
     private void run(int count) throws InterruptedException {
-        info();
+        info(client);
         sendOne();
         sendRefused("bad topic");
         sendUnknown(topic + "-unknown");
@@ -72,7 +83,7 @@ public final class Main {
      *         "backoffMultiplier", 2.0, "retryableStatusCodes", List.of("UNAVAILABLE"))))));
      * }</pre>
      */
-    private static ManagedChannel connect(String target) {
+    static ManagedChannel connect(String target) {
         var channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create());
         if (target.startsWith("unix:")) {
             // The default is the socket's path, which is no valid authority: the sidecar's HTTP/2 refuses it.
@@ -81,7 +92,7 @@ public final class Main {
         return channel.build();
     }
 
-    private void info() {
+    static void info(ProducerServiceBlockingStub client) {
         // Without waiting for ready, a sidecar that is not up yet is UNAVAILABLE at once.
         var answer = client.withWaitForReady()
                 .withDeadlineAfter(START_WAIT_S, SECONDS)

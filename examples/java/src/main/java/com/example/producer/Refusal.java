@@ -9,6 +9,7 @@ import io.grpc.protobuf.StatusProto;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /**
  * What the details of a failed call say.
@@ -18,6 +19,9 @@ import java.util.Optional;
  * @param fields the wrong ones, the first 20 at most
  */
 record Refusal(String code, String reason, String persisted, List<String> fields) {
+    private static final Set<String> AGAIN = Set.of(
+            "TRANSACTION_ABORTED", "COMMIT_UNKNOWN", "BROKERS_UNAVAILABLE", "DRAINING", "QUEUE_FULL", "DEADLINE_NOT_WRITTEN", "INTERNAL");
+
     /**
      * Takes the details out of a failure; empty where there are none from the sidecar. Such a failure, as when the connection
      * broke, says nothing about the record: treat it as MAYBE.
@@ -51,6 +55,21 @@ record Refusal(String code, String reason, String persisted, List<String> fields
     /** The same for a failure that must have this reason; any other is thrown again. */
     static Refusal of(StatusRuntimeException failure, String reason) {
         return of(failure).filter(refusal -> refusal.reason.equals(reason)).orElseThrow(() -> failure);
+    }
+
+    /**
+     * Whether a unit of ProcessAndForward is to be dropped and read anew: this consumer, or the offsets that it knows, are no
+     * longer the group's. What is wrong with the member itself is that this consumer was in no group at that moment.
+     */
+    boolean isOutdated() {
+        return reason.equals("CONSUMER_FENCED")
+                || reason.equals("OFFSET_MISMATCH")
+                || (!fields.isEmpty() && fields.get(0).startsWith("group.member."));
+    }
+
+    /** Whether the same unit is to be sent again, with the same expected_offset. */
+    boolean allowsAgain() {
+        return AGAIN.contains(reason);
     }
 
     @Override
