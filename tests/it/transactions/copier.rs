@@ -21,6 +21,8 @@ const AGAIN: [&str; 4] =
 
 /// How long a unit may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How much earlier the sidecar answers: the client's own clock runs out too, and must not win there.
+const MARGIN_MS: &str = "1000";
 /// How much later than the deadline an answer may arrive there.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,7 @@ impl Copier {
         let builder = through_proxies()
             .env("SIDECAR_INSTANCE_ID", name)
             .env("KAFKA_CLIENT_ID", name)
+            .env("SIDECAR_DEADLINE_MARGIN_MS", MARGIN_MS)
             .env("SIDECAR_TRANSACTIONS_LANES", "1");
         let settings = IMPATIENT.iter().chain(settings);
         let sidecar = settings.fold(builder, |builder, (name, value)| builder.env(name, *value)).start();

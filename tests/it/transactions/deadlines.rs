@@ -72,13 +72,12 @@ fn a_coordinator_killed_while_offsets_are_read_holds_up_no_answer() {
     let source = cluster.create_topic("killed-in", 1, &[]);
     let name = cluster.create_topic("killed", 1, &[]);
     // librdkafka may look for the new coordinator for ever; a lane in which it does is given up soon.
-    let settings =
-        [("SIDECAR_DEADLINE_MARGIN_MS", DEADLINE_MARGIN_MS), ("SIDECAR_TRANSACTIONS_STUCK_MS", "3000")];
+    let settings = [("SIDECAR_TRANSACTIONS_STUCK_MS", "3000")];
     let mut copier = Copier::start_with(&source, &name, &settings);
     let node = cluster.group_coordinator(&name);
     copier.faults.hold(ApiKey::OffsetFetch);
     thread::scope(|scope| {
-        let short = scope.spawn(|| copier.send_within(copier.unit([]), Duration::from_secs(2)));
+        let short = scope.spawn(|| copier.send_within(copier.unit([]), Duration::from_secs(3)));
         copier.faults.wait_held(ApiKey::OffsetFetch, STEP);
         cluster.kill(node);
         let refusal = short.join().unwrap().expect("nobody knows the offsets so soon");
