@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         transactions::waits::TESTS,
         transactions::frozen::TESTS,
         transactions::deadlines::TESTS,
+        transactions::swept::TESTS,
         copy::TESTS,
         around::crowd::TESTS,
         around::outage::TESTS,

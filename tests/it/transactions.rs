@@ -11,6 +11,7 @@ pub mod frozen;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
+pub mod swept;
 pub mod waits;
 
 use std::{sync::Arc, thread, time::Duration};
