@@ -84,15 +84,15 @@ func run(target, topic string, count int) error {
 	return nil
 }
 
+const retryPolicy = `{"methodConfig": [{
+	"name": [{"service": "caas.producer.v1.ProducerService", "method": "Send"}],
+	"retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s",
+		"backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+
 // connect makes a connection to HOST:PORT or unix:/path; it does not wait for the sidecar, the first call does.
 //
-// No retry policy is set, and none should be before the sidecar drops doubles by message id: a policy also repeats calls
-// whose connection broke after Kafka had the record. Then this one is right, and UNAVAILABLE its only code:
-//
-//	grpc.WithDefaultServiceConfig(`{"methodConfig": [{
-//	    "name": [{"service": "caas.producer.v1.ProducerService", "method": "Send"}],
-//	    "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s",
-//	        "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`)
+// The retry policy also repeats calls whose connection broke after Kafka had the record, so it is for records with a message
+// id, which the sidecar writes once. It stops retries that cannot help by a trailer.
 func connect(target string) (*grpc.ClientConn, error) {
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 100*time.Millisecond, time.Second
@@ -100,6 +100,7 @@ func connect(target string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// The default backs off for up to two minutes, which is for strangers; a sidecar is back in seconds.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
+		grpc.WithDefaultServiceConfig(retryPolicy),
 	}
 	if strings.HasPrefix(target, "unix:") {
 		// What `unix:` targets say by themselves; a socket's path, as other ways to it say, is refused.

@@ -1,5 +1,6 @@
 """The example client in Python: one call of each kind to a running sidecar, one printed line for each step."""
 
+import json
 import queue
 import sys
 from collections import deque
@@ -35,13 +36,12 @@ CHANNEL_OPTIONS = {
     "grpc.http2.ping_timeout_ms": 5_000,
     # Else http_proxy takes localhost to the proxy too.
     "grpc.enable_http_proxy": 0,
-    # No retry policy is set, and none should be before the sidecar drops doubles by message id: a policy also repeats calls
-    # whose connection broke after Kafka had the record. Then this one is right, and UNAVAILABLE its only code:
-    #
-    #   "grpc.service_config": json.dumps({"methodConfig": [{
-    #       "name": [{"service": "caas.producer.v1.ProducerService", "method": "Send"}],
-    #       "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s",
-    #                       "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}),
+    # A policy also repeats calls whose connection broke after Kafka had the record, so it is for records with a message id, which
+    # the sidecar writes once. It stops retries that cannot help by a trailer.
+    "grpc.service_config": json.dumps({"methodConfig": [{
+        "name": [{"service": "caas.producer.v1.ProducerService", "method": "Send"}],
+        "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "2s",
+                        "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}),
 }
 
 

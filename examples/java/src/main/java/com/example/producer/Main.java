@@ -15,6 +15,8 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
+import java.util.List;
+import java.util.Map;
 
 /** The example client in Java: one call of each kind to a running sidecar, one printed line for each step. */
 public final class Main {
@@ -70,21 +72,20 @@ public final class Main {
         System.out.println("batch " + batch.done() + " " + batch.refused());
     }
 
+    private static final Map<String, ?> RETRY_POLICY = Map.of("methodConfig", List.of(Map.of(
+            "name", List.of(Map.of("service", "caas.producer.v1.ProducerService", "method", "Send")),
+            "retryPolicy", Map.of("maxAttempts", 4.0, "initialBackoff", "0.1s", "maxBackoff", "2s",
+                    "backoffMultiplier", 2.0, "retryableStatusCodes", List.of("UNAVAILABLE")))));
+
     /**
      * Makes a channel to HOST:PORT or unix:/path; it does not wait for the sidecar, the first call does.
      *
-     * <p>No retry policy is set, and none should be before the sidecar drops doubles by message id: a policy also repeats
-     * calls whose connection broke after Kafka had the record. Then this one is right, and UNAVAILABLE its only code:
-     *
-     * <pre>{@code
-     * channel.defaultServiceConfig(Map.of("methodConfig", List.of(Map.of(
-     *     "name", List.of(Map.of("service", "caas.producer.v1.ProducerService", "method", "Send")),
-     *     "retryPolicy", Map.of("maxAttempts", 4.0, "initialBackoff", "0.1s", "maxBackoff", "2s",
-     *         "backoffMultiplier", 2.0, "retryableStatusCodes", List.of("UNAVAILABLE"))))));
-     * }</pre>
+     * <p>The retry policy also repeats calls whose connection broke after Kafka had the record, so it is for records with a
+     * message id, which the sidecar writes once. It stops retries that cannot help by a trailer.
      */
     static ManagedChannel connect(String target) {
-        var channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create());
+        var channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+                .defaultServiceConfig(RETRY_POLICY);
         if (target.startsWith("unix:")) {
             // The default is the socket's path, which is no valid authority: the sidecar's HTTP/2 refuses it.
             channel.overrideAuthority("localhost");
