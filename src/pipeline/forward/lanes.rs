@@ -137,7 +137,7 @@ impl Forwarder {
             let Some(units) = self.still_to_run(units).await else { continue };
             let cargo = Cargo::load(&units);
             let progress = lane.run(Arc::clone(&cargo.work));
-            if let Some(unfinished) = self.finish(units, &cargo, progress, lane).await {
+            if let Some(unfinished) = self.finish(units, &cargo, progress, (place, &*lane)).await {
                 left = Some((unfinished, cargo.units));
                 *lane = self.start_again(place, &settings).await;
             }
@@ -174,14 +174,7 @@ impl Forwarder {
     ) -> Found {
         loop {
             let now = state.borrow_and_update().clone();
-            {
-                let mut lanes = self.lanes.lock();
-                if let Some(known) = lanes.get_mut(place) {
-                    *known = now.clone();
-                }
-                let ready = lanes.iter().filter(|lane| **lane == LaneState::Ready).count();
-                self.sender.metrics().transactions().lanes_ready(ready);
-            }
+            self.note_state(place, &now);
             match &now {
                 LaneState::Ready => return Found::Ready,
                 LaneState::Initialising(_) => {}
@@ -200,6 +193,16 @@ impl Forwarder {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Lets callers know what a lane can do now.
+    fn note_state(&self, place: usize, now: &LaneState) {
+        let mut lanes = self.lanes.lock();
+        if let Some(known) = lanes.get_mut(place) {
+            known.clone_from(now);
+        }
+        let ready = lanes.iter().filter(|lane| **lane == LaneState::Ready).count();
+        self.sender.metrics().transactions().lanes_ready(ready);
     }
 
     fn is_stuck(&self, lane: &Lane) -> bool {
@@ -236,7 +239,7 @@ impl Forwarder {
         units: Vec<Started>,
         cargo: &Cargo,
         progress: InProgress,
-        lane: &Lane,
+        lane: (usize, &Lane),
     ) -> Option<Left> {
         let InProgress { ended, settled } = progress;
         let metrics = self.sender.metrics().transactions();
@@ -260,12 +263,21 @@ impl Forwarder {
     }
 
     /// Waits for what a lane tells; `None` where it is within a call that does not come back, or its thread has ended.
-    async fn within_bound<T>(&self, mut told: oneshot::Receiver<T>, lane: &Lane) -> Option<T> {
+    async fn within_bound<T>(
+        &self,
+        mut told: oneshot::Receiver<T>,
+        (place, lane): (usize, &Lane),
+    ) -> Option<T> {
+        let state = lane.watch();
         loop {
             match timeout(Duration::from_millis(LOOK_MS), &mut told).await {
                 Ok(told) => return told.ok(),
                 Err(_) if self.is_stuck(lane) => return None,
-                Err(_) => {}
+                // It may have to initialise its id again, and wait for brokers to do it.
+                Err(_) => {
+                    let now = state.borrow().clone();
+                    self.note_state(place, &now);
+                }
             }
         }
     }
