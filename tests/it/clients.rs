@@ -1,10 +1,14 @@
 //! The example clients in four languages, built by their own scripts, over TCP and over a unix socket: what they print, and
 //! what a consumer finds of it.
 
+pub mod copy;
+mod feeder;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -20,24 +24,44 @@ const BAD: usize = COUNT / 50;
 /// How long one run may take; the first of Java's and Go's are slow on a busy machine.
 const RUN: Duration = Duration::from_secs(60);
 
+/// One language's client, and its folder once it is built.
+struct Client {
+    language: &'static str,
+    program: &'static str,
+    folder: OnceLock<PathBuf>,
+}
+
+static CLIENTS: [Client; 4] = [
+    Client { language: "go", program: "producer-client", folder: OnceLock::new() },
+    Client { language: "java", program: "run", folder: OnceLock::new() },
+    Client { language: "node", program: "run", folder: OnceLock::new() },
+    Client { language: "python", program: "run", folder: OnceLock::new() },
+];
+
 fn go() {
-    check("go", "producer-client");
+    check(&CLIENTS[0]);
 }
 
 fn java() {
-    check("java", "run");
+    check(&CLIENTS[1]);
 }
 
 fn node() {
-    check("node", "run");
+    check(&CLIENTS[2]);
 }
 
 fn python() {
-    check("python", "run");
+    check(&CLIENTS[3]);
 }
 
-/// Builds a client into the cache and returns its program.
-fn build(language: &str, program: &str) -> PathBuf {
+impl Client {
+    /// The folder in the cache where the client is built, once in a run.
+    fn built(&self) -> &Path {
+        self.folder.get_or_init(|| build(self.language))
+    }
+}
+
+fn build(language: &str) -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("there is a home")).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     let folder = cache.join("producer-sidecar/clients").join(language);
@@ -45,11 +69,12 @@ fn build(language: &str, program: &str) -> PathBuf {
     let built = Command::new("bash").arg(script).arg(&folder).output().expect("bash runs");
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{language}: {said}{}", String::from_utf8_lossy(&built.stdout));
-    folder.join(program)
+    folder
 }
 
-fn check(language: &str, program: &str) {
-    let program = build(language, program);
+fn check(client: &Client) {
+    let language = client.language;
+    let program = client.built().join(client.program);
     let folder = TestFolder::new("socket");
     let socket = folder.path().join("sidecar.sock");
     for (listen, target) in [(None, None), (Some(format!("unix:{}", socket.display())), Some(socket))] {

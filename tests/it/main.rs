@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         around::crowd::TESTS,
         around::outage::TESTS,
         clients::TESTS,
+        clients::copy::TESTS,
     ];
     let together = libtest_mimic::run(&arguments, trials(&together));
     client::end_shared_sidecar();

@@ -4,7 +4,7 @@
 //! nothing of the developer's machine changes a test.
 
 mod http;
-mod output;
+pub(crate) mod output;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
