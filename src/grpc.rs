@@ -201,7 +201,7 @@ fn info(config: &Config) -> GetInfoResponse {
         default_timeout: duration(config.send.timeout),
         timeout_max: duration(config.send.timeout_max),
         message_ids_max: number(config.deduplication.ids_max),
-        message_id_window: duration(config.deduplication.window),
+        message_id_window: duration(config.deduplication.window).filter(|_| config.deduplication.ids_max > 0),
     }
 }
 

@@ -116,10 +116,11 @@ fn undelivered_records_are_counted_and_exit_with_two() {
     let last = sidecar.stderr().pop().unwrap();
     assert!(last.contains("delivered 0 of 7") && last.contains("7 could not be delivered"), "{last}");
     let (topic, refusals) = in_flight.join().unwrap();
-    for refusal in refusals {
-        // Given up in flight: it may be written, and nobody says otherwise.
-        assert_eq!(refusal.persisted(), "MAYBE", "{refusal:?}");
-    }
+    // Given up in flight: it may be written, and nobody says otherwise. One that came after its request waited here.
+    let maybes = refusals.iter().filter(|refusal| refusal.persisted() == "MAYBE").count();
+    let waited =
+        refusals.iter().filter(|refusal| refusal.reason == "DRAINING" && refusal.persisted() == "NO");
+    assert!(maybes > 0 && maybes + waited.count() == 7, "{refusals:?}");
     let read = read_topic(cluster, &topic);
-    assert!(read.len() <= 8, "{}", read.len());
+    assert!(read.len() <= 1 + maybes, "{} of {maybes}", read.len());
 }

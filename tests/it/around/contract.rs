@@ -109,14 +109,16 @@ fn get_info_tells_the_limits_in_force() {
     assert!(!defaults.spool);
     let stream = (defaults.frame_records_max, defaults.frame_bytes_max, defaults.window_records);
     assert_eq!(stream, (1_000, 4_194_304, 10_000));
-    // Nothing is promised of what is not built.
-    assert_eq!((defaults.message_ids_max, defaults.message_id_window), (0, None));
+    let remembered = (defaults.message_ids_max, defaults.message_id_window);
+    assert_eq!(remembered, (50_000, Some(duration(600_000))));
 
     let builder = without_brokers(&["serve", "--record-bytes-max", "2000"]);
     let builder = builder.env("SIDECAR_SEND_TIMEOUT_MS", "1500").env("SIDECAR_SEND_TIMEOUT_MS_MAX", "2500");
     let builder = builder.env("SIDECAR_FRAME_RECORDS_MAX", "7").env("SIDECAR_WINDOW_RECORDS", "70");
+    let builder = builder.env("SIDECAR_DEDUPLICATION_MESSAGE_IDS_MAX", "0");
     let set = info(&listening(builder).grpc_address());
     assert_eq!(set.record_bytes_max, 2000);
+    assert_eq!((set.message_ids_max, set.message_id_window), (0, None));
     assert_eq!((set.frame_records_max, set.window_records), (7, 70));
     assert_eq!((set.default_timeout, set.timeout_max), (Some(duration(1500)), Some(duration(2500))));
 }

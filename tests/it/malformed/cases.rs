@@ -53,11 +53,12 @@ fn request(topic: String) -> BoxedStrategy<SendRequest> {
 fn record(topic: String) -> impl Strategy<Value = ProducerRecord> {
     let partition =
         prop_oneof![8 => Just(None), 4 => (0..PARTITIONS).prop_map(Some), 1 => any::<i32>().prop_map(Some)];
+    // No two the same by chance: the second would be MESSAGE_ID_REUSED.
     let message_id = prop_oneof![
         8 => Just(String::new()),
-        2 => ".{1,20}",
+        2 => ".{8,20}",
         1 => "[a-z☃]{80,100}",
-        1 => select(vec![256, 257]).prop_map(|bytes| "i".repeat(bytes)),
+        1 => (select(vec![256, 257]), any::<u64>()).prop_map(|(bytes, own)| format!("{own:i>bytes$}")),
     ];
     let fields = (topic_name(topic), key(), payload(), headers(), partition, timestamp(), message_id);
     fields.prop_map(|(topic, record_key, payload, headers, partition, timestamp, message_id)| {
