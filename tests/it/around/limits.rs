@@ -39,8 +39,16 @@ fn headers_beyond_the_limit_are_refused_and_others_go_on() {
         client.clone().get_info(with_header(8_000)).await.unwrap();
         for bytes in [17_000, 60_000, 1_000_000] {
             client.clone().get_info(with_header(bytes)).await.unwrap_err();
-            // On the same channel, and on another.
-            client.clone().get_info(with_header(8_000)).await.unwrap();
+            // On the same channel, and on another. What is far too large ends its connection: a call that was on it already goes
+            // again.
+            let again = [(); 2].map(|()| client.clone());
+            let mut answer = Err(tonic::Status::unknown("not asked yet"));
+            for mut client in again {
+                if answer.is_err() {
+                    answer = client.get_info(with_header(8_000)).await;
+                }
+            }
+            answer.unwrap();
             connect(&sidecar.grpc_address()).get_info(with_header(10)).await.unwrap();
         }
     });

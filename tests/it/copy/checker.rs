@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use testkit::{Cluster, eventually, read_topic};
+use testkit::{Cluster, eventually, read_topic, try_eventually};
 
 use super::{
-    input::PARTITIONS,
     job::Shared,
     watch::{self, Output, Seen},
 };
@@ -14,12 +13,10 @@ use super::{
 const SETTLE: Duration = Duration::from_secs(30);
 /// How long those of earlier tests may: as long as a dead sidecar's transaction lives, and the broker's rounds.
 const SETTLE_OTHERS: Duration = Duration::from_secs(90);
-const OFFSETS: &str = "__consumer_offsets";
-const OFFSETS_PARTITIONS: i32 = 5;
 
-/// Waits until no transaction of an earlier test holds a group's offsets.
+/// Waits until no transaction of an earlier test is open.
 pub fn await_settled() {
-    settled(OFFSETS, OFFSETS_PARTITIONS, SETTLE_OTHERS);
+    settled(&[], SETTLE_OTHERS);
 }
 
 /// Checks a job whose offsets are committed to the end, while its sidecars still run.
@@ -27,9 +24,7 @@ pub fn check(shared: &Arc<Shared>, seen: &Seen) {
     // The position behind the last record: markers that lie behind it belong to no unit.
     let committed = watch::committed(&shared.group, &shared.input.topic);
     assert_eq!(committed, shared.input.ends(), "committed offsets");
-    settled(&shared.target, PARTITIONS, SETTLE);
-    settled(&shared.input.topic, PARTITIONS, SETTLE);
-    settled(OFFSETS, OFFSETS_PARTITIONS, SETTLE);
+    settled(&[&shared.target, &shared.input.topic], SETTLE);
 
     let fresh = read_topic(Cluster::shared(), &shared.target)
         .into_iter()
@@ -63,12 +58,12 @@ fn same(expected: &BTreeMap<i32, Vec<String>>, read: &[Output], who: &str) {
     }
 }
 
-/// Waits until no transaction is open on a topic.
-fn settled(topic: &str, partitions: i32, bound: Duration) {
-    for partition in 0..partitions {
-        eventually(bound, &format!("no transaction is open on {topic}/{partition}"), || {
-            let ends = Cluster::shared().end_offsets(topic, partition);
-            (ends.last_stable == ends.high_watermark).then_some(())
-        });
-    }
+/// Waits until no coordinator lists a transaction that is not at its end, and none is open on these topics and on groups' offsets.
+fn settled(topics: &[&str], bound: Duration) {
+    let mut last = Vec::new();
+    let ended = try_eventually(bound, || {
+        last = Cluster::shared().what_hangs(topics);
+        last.is_empty().then_some(())
+    });
+    assert!(ended.is_some(), "these hang after {bound:?}:\n{}", last.join("\n"));
 }
