@@ -22,6 +22,7 @@ fn topic_where(is_so: impl Fn(&str) -> bool) -> String {
 
 fn transactions_older_than_their_time_out_are_not_fenced() {
     let cluster = Cluster::shared();
+    cluster.spread_leaders();
     let source = cluster.create_topic("frozen-in", 1, &[]);
     let timeout = timeout_ms();
     let settings = [("SIDECAR_TRANSACTIONS_TIMEOUT_MS", timeout.as_str())];

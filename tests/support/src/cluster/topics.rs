@@ -66,6 +66,22 @@ impl Cluster {
         self.ask(&format!("{name} to be configured"), |node| topics::alter_configs(node, name, configs));
     }
 
+    /// Has every partition led by the first of its replicas again, Kafka's own topics included: nodes that were killed or
+    /// frozen lead nothing afterwards. All replicas have to be in sync.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more than 60 s.
+    pub fn spread_leaders(&self) {
+        self.ask("leaders to be elected", topics::elect_preferred);
+        self.ask("preferred leaders", |node| {
+            let known = state::metadata(node, None)?;
+            let mut partitions = known.topics.values().flat_map(|topic| &topic.partitions);
+            let are_preferred = partitions.all(|state| state.replicas.first() == Some(&state.leader));
+            if are_preferred { Ok(()) } else { Err(io::Error::other("others lead")) }
+        });
+    }
+
     /// The node that leads a partition now; waits while there is none.
     pub fn leader(&self, topic: &str, partition: i32) -> i32 {
         self.ask(&format!("a leader of {topic}/{partition}"), |node| {

@@ -9,9 +9,13 @@ const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
 const CREATE_PARTITIONS: i16 = 37;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+const ELECT_LEADERS: i16 = 43;
 const TIMEOUT_MS: i32 = 10_000;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const UNKNOWN_TOPIC: i16 = 3;
+const ELECTION_NOT_NEEDED: i16 = 84;
+const PREFERRED: i8 = 0;
+const ALL_PARTITIONS: i32 = -1;
 const RESOURCE_TOPIC: i8 = 2;
 const SET: i8 = 0;
 
@@ -91,6 +95,28 @@ pub(crate) fn alter_configs(node: SocketAddr, name: &str, configs: &[(&str, &str
         let code = resource.i16()?;
         let message = resource.string()?;
         check("IncrementalAlterConfigs", code, message.as_deref())
+    })?;
+    Ok(())
+}
+
+/// Has every partition led by the first of its replicas.
+pub(crate) fn elect_preferred(node: SocketAddr) -> io::Result<()> {
+    let mut request = Request::new(ELECT_LEADERS, 1);
+    request.i8(PREFERRED).i32(ALL_PARTITIONS).i32(TIMEOUT_MS);
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    check("ElectLeaders", answer.i16()?, None)?;
+    answer.array(|topic| {
+        topic.string()?;
+        topic.array(|partition| {
+            partition.i32()?;
+            let code = partition.i16()?;
+            let message = partition.string()?;
+            match code {
+                ELECTION_NOT_NEEDED => Ok(()),
+                code => check("ElectLeaders", code, message.as_deref()),
+            }
+        })
     })?;
     Ok(())
 }
