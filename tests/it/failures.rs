@@ -27,6 +27,9 @@ crate::tests!(
     a_full_queue_is_said_with_a_delay,
 );
 
+/// How long an answer may take that waits for nothing: far less than any time-out, and enough for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// Sends with a bound on how long the answer may take.
 fn refused_within(address: &str, record: ProducerRecord, bound: Duration) -> Refusal {
     run(async {
@@ -73,17 +76,21 @@ fn an_untrusted_broker_is_refused_and_said() {
 }
 
 fn an_unknown_topic_is_said_within_a_second() {
-    // The first call may meet a busy machine; each is bounded all the same.
-    for _ in 0..3 {
-        let refusal = refused_within(&shared_address(), text("no-such-topic", "v"), Duration::from_secs(1));
+    let mut took = Vec::new();
+    for number in 0..3 {
+        let (name, begun) = (format!("no-such-topic-{number}"), Instant::now());
+        let refusal = refused_within(&shared_address(), text(&name, "v"), READY);
+        took.push(begun.elapsed());
         refusal.expect(Code::NotFound, "TOPIC_NOT_FOUND", "NO");
-        assert_eq!(refusal.metadata["topic"], "no-such-topic");
+        assert_eq!(refusal.metadata["topic"], name);
         assert_eq!(refusal.metadata["kafkaError"], "UNKNOWN_TOPIC_OR_PART");
         assert_eq!(refusal.pushback_ms, Some(-1));
     }
+    // A busy machine may hold up one or the other.
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
     // Remembered for a moment only: created now, it is there soon.
     let name = "created-after-it-was-asked-for";
-    let unknown = refused_within(&shared_address(), text(name, "v"), Duration::from_secs(1));
+    let unknown = refused_within(&shared_address(), text(name, "v"), READY);
     unknown.expect(Code::NotFound, "TOPIC_NOT_FOUND", "NO");
     Cluster::shared().create_topic_named(name, 1, &[]);
     run(async {
@@ -98,7 +105,7 @@ fn an_unknown_topic_is_said_within_a_second() {
 
 fn a_hidden_topic_is_not_authorized() {
     let topic = Cluster::shared().create_topic("hidden-", 1, &[]);
-    let refusal = refused_within(&shared_address(), text(&topic, "v"), Duration::from_secs(1));
+    let refusal = refused_within(&shared_address(), text(&topic, "v"), AT_ONCE);
     refusal.expect(Code::PermissionDenied, "NOT_AUTHORIZED", "NO");
     assert_eq!(refusal.metadata["kafkaError"], "TOPIC_AUTHORIZATION_FAILED");
 }
@@ -107,7 +114,7 @@ fn a_forbidden_topic_fails_alone() {
     let forbidden = Cluster::shared().create_topic("readonly-", 1, &[]);
     let allowed = Cluster::shared().create_topic("allowed", 1, &[]);
     for round in 0..5 {
-        let refusal = refused_within(&shared_address(), text(&forbidden, "v"), Duration::from_secs(2));
+        let refusal = refused_within(&shared_address(), text(&forbidden, "v"), AT_ONCE);
         refusal.expect(Code::PermissionDenied, "NOT_AUTHORIZED", "NO");
         run(async { send(&connect(&shared_address()), text(&allowed, &round.to_string())).await }).unwrap();
     }
@@ -125,7 +132,7 @@ fn bytes(topic: &str, length: usize) -> ProducerRecord {
 
 fn a_record_above_our_limit_is_refused() {
     let topic = Cluster::shared().create_topic("ours", 1, &[]);
-    let refusal = refused_within(&shared_address(), bytes(&topic, 1_000_001), Duration::from_secs(1));
+    let refusal = refused_within(&shared_address(), bytes(&topic, 1_000_001), AT_ONCE);
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
     assert!(
         refusal.message.contains("1000001") && refusal.message.contains("1000000"),
@@ -137,14 +144,14 @@ fn a_record_above_our_limit_is_refused() {
 
 fn a_message_above_the_transports_limit_is_refused_in_our_words() {
     let topic = Cluster::shared().create_topic("transport", 1, &[]);
-    let refusal = refused_within(&shared_address(), bytes(&topic, 6_000_000), Duration::from_secs(2));
+    let refusal = refused_within(&shared_address(), bytes(&topic, 6_000_000), AT_ONCE);
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
     assert_eq!(refusal.pushback_ms, Some(-1));
 }
 
 fn a_record_above_the_topics_limit_is_refused_alone() {
     let topic = Cluster::shared().create_topic("small", 1, &[("max.message.bytes", "10000")]);
-    let refusal = refused_within(&shared_address(), bytes(&topic, 20_000), Duration::from_secs(2));
+    let refusal = refused_within(&shared_address(), bytes(&topic, 20_000), AT_ONCE);
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
     assert_eq!(refusal.metadata["kafkaError"], "MSG_SIZE_TOO_LARGE");
     run(async { send(&connect(&shared_address()), bytes(&topic, 9_000)).await }).unwrap();
@@ -180,14 +187,14 @@ fn a_large_record_does_not_fail_its_neighbours() {
 
 fn what_the_broker_rejects_is_said() {
     let compacted = Cluster::shared().create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
-    let keyless = refused_within(&shared_address(), text(&compacted, "v"), Duration::from_secs(2));
+    let keyless = refused_within(&shared_address(), text(&compacted, "v"), AT_ONCE);
     keyless.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
     let strict = Cluster::shared().create_topic("strict", 1, &[("message.timestamp.before.max.ms", "60000")]);
     let old = ProducerRecord {
         timestamp: Some(prost_types::Timestamp { seconds: 1_000_000, nanos: 0 }),
         ..text(&strict, "v")
     };
-    let old = refused_within(&shared_address(), old, Duration::from_secs(2));
+    let old = refused_within(&shared_address(), old, AT_ONCE);
     old.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
     assert_eq!(
         read_topic(Cluster::shared(), &compacted).len() + read_topic(Cluster::shared(), &strict).len(),
