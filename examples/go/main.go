@@ -99,7 +99,7 @@ func connect(target string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// The default backs off for up to two minutes, which is for strangers; a sidecar is back in seconds.
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithDefaultServiceConfig(retryPolicy),
 	}
 	if strings.HasPrefix(target, "unix:") {

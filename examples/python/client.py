@@ -28,8 +28,9 @@ UNANSWERED_MAX = 10
 CHANNEL_OPTIONS = {
     # The default backs off for up to two minutes, which is for strangers; a sidecar is back in seconds.
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
+    # Whatever its name says, this is how long an attempt to connect may take; a busy machine needs more than a moment.
+    "grpc.min_reconnect_backoff_ms": 5_000,
     # A sidecar that hangs ends its calls with UNAVAILABLE; a stream without a deadline would wait for ever.
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
