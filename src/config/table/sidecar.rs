@@ -106,7 +106,7 @@ fn sending() -> Vec<Setting> {
             50_000,
             (0, 10_000_000),
             "ids",
-            "How many message ids of records that have ended are remembered, some 400 bytes each. 0 switches deduplication off.",
+            "How many message ids of records that have ended are remembered. 0 switches deduplication off.",
         ),
         Setting::number(
             "deduplication.window_ms",
