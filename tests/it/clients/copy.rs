@@ -129,7 +129,7 @@ impl<'a> Job<'a> {
             member.copies(member.copied() + RECORDS);
         }
         let written = feeder.end();
-        second.eventually("the group is at the end", || self.is_at_end().then_some(()));
+        second.eventually("the group is at the end", || self.is_at_end());
         for member in [&second, &third] {
             member.ends();
         }
@@ -163,7 +163,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn is_at_end(&self) -> bool {
+    fn is_at_end(&self) -> Option<()> {
         let cluster = Cluster::shared();
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap_plaintext())
@@ -172,13 +172,13 @@ impl<'a> Job<'a> {
             .unwrap();
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.input, 0, PARTITIONS - 1);
-        let Ok(committed) = consumer.committed_offsets(asked, STEP) else { return false };
+        let committed = consumer.committed_offsets(asked, STEP).ok()?;
         let is_at_end = |partition| {
             let end = cluster.end_offsets(&self.input, partition).high_watermark;
             let found = committed.find_partition(&self.input, partition);
             found.is_some_and(|found| found.offset() == Offset::Offset(end))
         };
-        (0..PARTITIONS).all(is_at_end)
+        (0..PARTITIONS).all(is_at_end).then_some(())
     }
 
     /// Checks that the output is what was committed of the input, each record once and those of a partition in order.

@@ -10,7 +10,7 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use testkit::Cluster;
+use testkit::{Cluster, eventually};
 
 pub const PARTITIONS: i32 = 3;
 /// How many records a round writes into each partition.
@@ -42,7 +42,8 @@ impl Feeder {
                     break;
                 }
             }
-            // Without a marker behind them, so that the end is the offset behind the last record.
+            // So that the end is the offset behind the last record: markers are written after a commit is answered.
+            rounds.are_stable();
             rounds.alone();
             rounds.written
         });
@@ -102,6 +103,15 @@ impl Rounds {
         // They are to be in Kafka, not purged by the abort.
         self.together.flush(STEP).unwrap();
         self.together.abort_transaction(STEP).unwrap();
+    }
+
+    /// Waits until the last transaction's markers are in the topic.
+    fn are_stable(&self) {
+        let is_stable = |partition| {
+            let ends = Cluster::shared().end_offsets(&self.topic, partition);
+            ends.last_stable == ends.high_watermark
+        };
+        eventually(STEP, "the markers are written", || (0..PARTITIONS).all(is_stable).then_some(()));
     }
 
     fn values(&self) -> Written {
