@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use producer_sidecar::grpc::proto::{
     SendBatchRequest, producer_service_client::ProducerServiceClient, record_result,
 };
-use testkit::Sidecar;
+use testkit::{ClusterOptions, Sidecar};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
@@ -58,7 +58,7 @@ struct Measured {
 }
 
 fn main() {
-    let cluster = &kafkajs::cluster(None);
+    let cluster = &kafkajs::cluster(ClusterOptions::default());
     let topic = cluster.create_topic("bench", PARTITIONS, &[]);
     let sidecar = Sidecar::for_cluster(env!("CARGO_BIN_EXE_producer-sidecar"), cluster).arg("serve").start();
     sidecar.wait_ready(Duration::from_secs(15));

@@ -55,12 +55,10 @@ impl Drop for KafkaJs {
 }
 
 /// Starts a cluster that never asks kafkajs to authenticate again: on a connection in use its handshake is refused.
-pub fn cluster(nodes: Option<usize>) -> Cluster {
+pub fn cluster(options: ClusterOptions) -> Cluster {
     let forever =
         ("listener.name.sasl_ssl.scram-sha-512.connections.max.reauth.ms".to_owned(), "0".to_owned());
-    let options = ClusterOptions { properties: vec![forever], ..ClusterOptions::default() };
-    let nodes = nodes.unwrap_or(options.nodes);
-    Cluster::start(&ClusterOptions { nodes, ..options })
+    Cluster::start(&ClusterOptions { properties: vec![forever], ..options })
 }
 
 /// Reads a number of an answer.

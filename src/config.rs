@@ -279,6 +279,8 @@ pub struct Transactions {
     pub timeout: Duration,
     /// After how long a lane that does not come back is given up.
     pub stuck: Duration,
+    /// How long units wait for others while transactions run.
+    pub linger: Duration,
     /// The most units of one transaction.
     pub units_max: usize,
     /// The most records of one transaction.

@@ -113,6 +113,7 @@ fn transactions(reader: &mut Reader<'_>) -> Transactions {
         lanes_initialised: reader.size("transactions.lanes_initialised"),
         timeout: reader.duration("transactions.timeout_ms"),
         stuck: reader.duration("transactions.stuck_ms"),
+        linger: reader.duration("transactions.linger_ms"),
         units_max: reader.size("transactions.units_max"),
         records_max: reader.size("transactions.records_max"),
         bytes_max: reader.size("transactions.bytes_max"),

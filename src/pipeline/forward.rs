@@ -4,6 +4,7 @@
 
 mod cargo;
 mod ends;
+mod gather;
 mod known;
 mod lanes;
 mod outcome;

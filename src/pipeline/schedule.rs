@@ -271,6 +271,20 @@ impl<M: Eq, T> Schedule<M, T> {
         self.units.len() - self.waiting
     }
 
+    /// Returns how many units may start. Those that would carry on the chain of one of them are not counted.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Tells whether a transaction is to begin now: as many units may start as run already, or as one may have.
+    ///
+    /// So callers who wait for each other's transactions fall into two halves that take turns, in few large transactions.
+    #[must_use]
+    pub fn is_worth_a_start(&self, bounds: &Bounds) -> bool {
+        self.ready() >= self.started().min(bounds.units_max)
+    }
+
     /// Tells whether the unit may start with what the draft holds: each key is its own to take, or continues a chain.
     fn may_join(&self, number: Number, entry: &Entry<M, T>, draft: &Draft<'_, M>) -> bool {
         entry.demand.claims.iter().all(|(key, claim)| {

@@ -54,6 +54,13 @@ fn bounds() -> Vec<Setting> {
             "The most calls of ProcessAndForward that share one transaction.",
         ),
         Setting::number(
+            "transactions.linger_ms",
+            20,
+            (0, 1000),
+            "ms",
+            "How long calls wait for others to share a transaction with, while more calls than these run; a call that finds none running waits for nothing. 0 starts whatever may start.",
+        ),
+        Setting::number(
             "transactions.records_max",
             10_000,
             (1, 1_000_000),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     kafka::lane::{Ended, InProgress, Lane, LaneSettings, LaneState},
     offsets::Membership,
-    pipeline::schedule::{Bounds, Unit},
+    pipeline::schedule::Unit,
     telemetry::metrics::TransactionEnd,
 };
 
@@ -128,10 +128,14 @@ impl Forwarder {
             let units = tokio::select! {
                 biased;
                 // A lane that is no longer ready takes nothing from those that are.
-                changed = state.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => return tracing::error!(lane = place, "the lane's thread has ended"),
-                },
+                changed = state.changed() => {
+                    // It may have heard of units that another lane has to take now.
+                    self.changed.notify_one();
+                    match changed {
+                        Ok(()) => continue,
+                        Err(_) => return tracing::error!(lane = place, "the lane's thread has ended"),
+                    }
+                }
                 units = self.next_units() => units,
             };
             let Some(units) = self.still_to_run(units).await else { continue };
@@ -208,29 +212,6 @@ impl Forwarder {
     fn is_stuck(&self, lane: &Lane) -> bool {
         let bound = self.settings.stuck + Duration::from_millis(STUCK_MARGIN_MS);
         lane.in_step_for().is_some_and(|taken| taken > bound)
-    }
-
-    /// Waits for units that may start.
-    async fn next_units(&self) -> Vec<Started> {
-        let bounds = Bounds {
-            units_max: self.settings.units_max,
-            records_max: self.settings.records_max,
-            bytes_max: self.settings.bytes_max,
-        };
-        loop {
-            let (units, more) = {
-                let mut schedule = self.schedule.lock();
-                let units = schedule.start(&bounds);
-                (units, schedule.waiting() > 0)
-            };
-            if !units.is_empty() {
-                if more {
-                    self.changed.notify_one();
-                }
-                return units;
-            }
-            self.changed.notified().await;
-        }
     }
 
     /// Awaits the end of a transaction and answers its units; returns what is left where the lane has to be given up.

@@ -276,3 +276,22 @@ fn a_rush_on_one_key_offers_one_unit_at_a_time_and_leaves_no_room_behind() {
     assert_eq!(play(&mut schedule, &bounds).len(), 10_000_usize.div_ceil(7));
     assert!(schedule.units.capacity() <= 2 * CAPACITY_KEPT);
 }
+
+#[test]
+fn a_start_is_worth_it_alone_or_for_as_many_as_run() {
+    let three = Bounds { units_max: 3, ..WIDE };
+    let mut schedule = schedule((0..2).map(|partition| demand(&[(partition, None, 5)])));
+    assert!(schedule.is_worth_a_start(&WIDE), "nothing runs");
+    assert_eq!(start(&mut schedule), [0, 1]);
+    schedule.push(demand(&[(2, None, 5)]), "item");
+    assert!(!schedule.is_worth_a_start(&WIDE), "one beside two");
+    schedule.push(demand(&[(0, None, 9)]), "item");
+    assert!(!schedule.is_worth_a_start(&WIDE), "one that may not start does not count");
+    schedule.push(demand(&[(3, None, 5)]), "item");
+    assert!(schedule.is_worth_a_start(&WIDE), "two beside two");
+    assert_eq!(start(&mut schedule), [2, 4]);
+    for partition in 4..7 {
+        schedule.push(demand(&[(partition, None, 5)]), "item");
+    }
+    assert!(schedule.is_worth_a_start(&three) && !schedule.is_worth_a_start(&WIDE), "a full transaction");
+}

@@ -42,11 +42,13 @@ pub struct ClusterOptions {
     pub seed: u64,
     /// Whether records are produced after the start until the fresh JVMs answer fast.
     pub warm: bool,
+    /// Whether the nodes' JVMs compile what is used much as well as they can, as in production; slower in the first minute.
+    pub compiles_fully: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, properties: Vec::new(), seed: 0, warm: true }
+        Self { nodes: 3, properties: Vec::new(), seed: 0, warm: true, compiles_fully: false }
     }
 }
 

@@ -42,11 +42,15 @@ impl KafkaJars {
     }
 
     /// The command line of one node.
-    pub(crate) fn node(&self, properties: &Path) -> Command {
+    pub(crate) fn node(&self, properties: &Path, compiles_fully: bool) -> Command {
         // Class data made by another JVM, or not made at all, is passed over by the JVM: slower, no failure.
         let archive = format!("-XX:SharedArchiveFile={}", self.archive().display());
         let flags = [archive.as_str(), "-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"];
         let mut node = self.java(&flags);
+        if compiles_fully {
+            // The last word on a flag holds.
+            node.arg("-XX:TieredStopAtLevel=4");
+        }
         node.arg("kafka.Kafka").arg(properties);
         node
     }

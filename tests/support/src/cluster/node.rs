@@ -34,14 +34,21 @@ pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) ports: Ports,
     pub(crate) proxy: FaultProxy,
+    compiles_fully: bool,
     folder: PathBuf,
     running: Mutex<Running>,
 }
 
 impl Node {
-    pub(crate) fn new(id: i32, ports: Ports, proxy: FaultProxy, folder: PathBuf) -> Self {
+    pub(crate) fn new(
+        id: i32,
+        ports: Ports,
+        proxy: FaultProxy,
+        compiles_fully: bool,
+        folder: PathBuf,
+    ) -> Self {
         let running = Mutex::new(Running { process: None, is_frozen: false });
-        Self { id, ports, proxy, folder, running }
+        Self { id, ports, proxy, compiles_fully, folder, running }
     }
 
     /// The address of the listener that takes commands from the harness.
@@ -76,7 +83,7 @@ impl Node {
         if running.process.is_none() {
             let log = self.log_file();
             let log = File::options().create(true).append(true).open(log)?;
-            let mut command = jars.node(&self.properties_file());
+            let mut command = jars.node(&self.properties_file(), self.compiles_fully);
             command.stderr(log.try_clone()?).stdout(log);
             command.stdin(std::process::Stdio::null());
             running.process = Some(Process::start(command)?);

@@ -114,7 +114,8 @@ fn start_nodes(jars: &KafkaJars, options: &ClusterOptions, folder: &Path) -> io:
         let proxy_port = proxy.address().port();
         let plan = NodePlan { id, ports: &ports, proxy_port, folder, extra: &options.properties };
         let text = properties(&plan);
-        let node = Node::new(id, *own, proxy, folder.join(format!("node-{id}")));
+        let folder = folder.join(format!("node-{id}"));
+        let node = Node::new(id, *own, proxy, options.compiles_fully, folder);
         node.format(jars, &cluster_id, &text)?;
         node.start(jars)?;
         nodes.push(node);
