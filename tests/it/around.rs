@@ -49,7 +49,7 @@ fn channel(address: &str) -> Channel {
 }
 
 /// Returns the value of a metric's line, such as `name` or `name{label="x"}`; none where there is no such line.
-fn metric(sidecar: &Sidecar, line: &str) -> Option<u64> {
+pub fn metric(sidecar: &Sidecar, line: &str) -> Option<u64> {
     let metrics = sidecar.http_get("/metrics").1;
     let value = metrics.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '))?;
     Some(value.parse().unwrap())

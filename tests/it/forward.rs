@@ -10,8 +10,9 @@ use producer_sidecar::grpc::proto::{
 use testkit::{Cluster, Sidecar, eventually, read_topic};
 use tonic::{Code, Request};
 
-use crate::client::{
-    Client, READY, Refusal, connect, keyed, over_tls, run, shared_address, text, with_header,
+use crate::{
+    around::metric,
+    client::{Client, READY, Refusal, connect, keyed, over_tls, run, shared_address, text, with_header},
 };
 
 crate::tests!(
@@ -21,6 +22,7 @@ crate::tests!(
     outputs_without_a_consumer_are_one_write,
     a_stale_member_among_good_units_is_fenced_alone,
     a_record_too_large_among_good_units_fails_alone,
+    a_record_too_large_costs_two_transactions,
     what_is_wrong_with_a_unit_is_told_at_once,
     an_unknown_topic_holds_up_nobody,
     a_second_sidecar_with_the_same_instance_fences_the_first,
@@ -222,6 +224,42 @@ fn a_record_too_large_among_good_units_fails_alone() {
     let refusal = among_good_units(&target, bad);
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
     assert_eq!(values(&target).len(), 99);
+}
+
+fn a_record_too_large_costs_two_transactions() {
+    let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
+    let one_lane =
+        over_tls().env("SIDECAR_INSTANCE_ID", &target).env("SIDECAR_TRANSACTIONS_LANES", "1").start();
+    one_lane.wait_ready(READY);
+    let large = with_header(text(&target, "bad"), "filler", &"x".repeat(20_000));
+    let good = (0..40).map(|number| text(&target, &number.to_string()));
+    let units = good.chain([large]).map(|output| ProcessAndForwardRequest {
+        outputs: vec![output],
+        ..ProcessAndForwardRequest::default()
+    });
+    let refused = run(async {
+        let client = connect(&one_lane.grpc_address());
+        let sent: Vec<_> = units
+            .map(|unit| {
+                let client = client.clone();
+                tokio::spawn(async move { forward(&client, unit).await })
+            })
+            .collect();
+        let mut refused = 0;
+        for answer in sent {
+            refused += usize::from(answer.await.unwrap().is_err());
+        }
+        refused
+    });
+    assert_eq!((refused, values(&target).len()), (1, 40));
+    let ended = |outcome: &str| {
+        metric(&one_lane, &format!("producer_transactions_total{{outcome=\"{outcome}\"}}"))
+            .unwrap_or_default()
+    };
+    // With all the others, then alone; one, where it came first.
+    assert!((1..=2).contains(&ended("aborted")), "{} were aborted", ended("aborted"));
+    assert!(ended("committed") <= 10, "{} were committed", ended("committed"));
+    assert_eq!(metric(&one_lane, "producer_lanes_ready"), Some(1));
 }
 
 fn what_is_wrong_with_a_unit_is_told_at_once() {

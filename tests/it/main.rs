@@ -63,11 +63,11 @@ fn main() -> ExitCode {
         transactions::forbidden::TESTS,
     ];
     let alone = [
+        transactions::hanging::TESTS,
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
         duplicates::alone::TESTS,
-        transactions::hanging::TESTS,
         transactions::alone::TESTS,
         transactions::late::TESTS,
         transactions::waits::TESTS,

@@ -4,7 +4,12 @@ use testkit::{Cluster, eventually};
 
 use super::{STEP, alone::Alone};
 
-crate::tests!(an_open_transaction_is_seen_to_hang);
+crate::tests!(nothing_hangs_after_the_tests_that_run_together, an_open_transaction_is_seen_to_hang);
+
+/// These are the first tests that run alone. Before them bad units failed among good ones, and sidecars fenced each other.
+fn nothing_hangs_after_the_tests_that_run_together() {
+    Cluster::shared().nothing_hangs_anywhere();
+}
 
 fn an_open_transaction_is_seen_to_hang() {
     let cluster = Cluster::shared();

@@ -5,12 +5,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use producer_sidecar::kafka::transaction::Transaction;
+use producer_sidecar::{grpc::proto::ProcessAndForwardRequest, kafka::transaction::Transaction};
 use testkit::{ApiKey, Cluster, eventually};
 
-use super::{STEP, alone::Alone, copier::Copier, late::Loss, record};
+use super::{
+    STEP,
+    alone::Alone,
+    copier::{Copier, within},
+    late::Loss,
+    record,
+};
+use crate::{
+    around::metric,
+    client::{connect, run, text},
+};
 
-crate::tests!(an_abort_waits_for_no_unread_report, a_lane_that_waits_for_brokers_is_not_given_up,);
+crate::tests!(
+    an_abort_waits_for_no_unread_report,
+    a_lane_that_waits_for_brokers_is_not_given_up,
+    a_lane_whose_commit_does_not_come_back_is_given_up,
+    a_group_whose_coordinator_is_silent_holds_up_nobody_else,
+);
 
 /// How many records are sent, and as many again.
 const RECORDS: i64 = 2_000;
@@ -84,4 +99,58 @@ fn a_lane_that_waits_for_brokers_is_not_given_up() {
         assert_eq!(lines.filter(given_up).collect::<Vec<_>>(), [""; 0]);
     }
     cluster.nothing_hangs(&[&outputs[0], &outputs[1]]);
+}
+
+fn a_lane_whose_commit_does_not_come_back_is_given_up() {
+    let cluster = Cluster::shared();
+    let source = cluster.create_topic("stuck-in", 1, &[]);
+    let output = cluster.create_topic("stuck", 1, &[]);
+    // librdkafka waits longer for the answer than this test takes.
+    let settings = [("SIDECAR_TRANSACTIONS_STUCK_MS", "1000"), ("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", "60000")];
+    let mut copier = Copier::start_with(&source, &output, &settings);
+    let abandoned =
+        |copier: &Copier| metric(&copier.sidecar, "producer_lanes_abandoned_total").expect("it is counted");
+    assert_eq!(abandoned(&copier), 0);
+    copier.faults.hold(ApiKey::EndTxn);
+    let begun = Instant::now();
+    copier.copy_during(|faults| {
+        faults.wait_held(ApiKey::EndTxn, STEP);
+        faults.hold_no_more(ApiKey::EndTxn);
+    });
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(3), "stuck for one second and two more, but {took:?}");
+    assert_eq!(abandoned(&copier), 1);
+    assert_eq!(metric(&copier.sidecar, r#"producer_transactions_total{outcome="unknown"}"#), Some(1));
+    // The coordinator hears of the commit after all.
+    copier.faults.release(ApiKey::EndTxn);
+    copier.goes_on();
+    assert_eq!(abandoned(&copier), 1);
+    cluster.nothing_hangs(&[&output]);
+}
+
+fn a_group_whose_coordinator_is_silent_holds_up_nobody_else() {
+    let cluster = Cluster::shared();
+    let source = cluster.create_topic("silent-in", 1, &[]);
+    let [output, other] = [(); 2].map(|()| cluster.create_topic("silent", 1, &[]));
+    let mut copier = Copier::start_with(&source, &output, &[]);
+    let address = copier.sidecar.grpc_address();
+    copier.faults.hold(ApiKey::OffsetFetch);
+    copier.copy_during(|faults| {
+        faults.wait_held(ApiKey::OffsetFetch, STEP);
+        // There is one lane, and it is free.
+        run(async {
+            let client = connect(&address);
+            for number in 0..5 {
+                let outputs = vec![text(&other, &number.to_string())];
+                let unit = ProcessAndForwardRequest { outputs, ..ProcessAndForwardRequest::default() };
+                let refusal = within(&client, unit, STEP).await;
+                assert!(refusal.is_none(), "{refusal:?}");
+            }
+        });
+        assert_eq!(super::values(&other).len(), 5);
+        assert_eq!(super::values(&output).len(), 1, "the other group's unit waits");
+        faults.release(ApiKey::OffsetFetch);
+    });
+    copier.check();
+    cluster.nothing_hangs(&[&output, &other]);
 }

@@ -63,6 +63,15 @@ impl Cluster {
         lines
     }
 
+    /// The same as [`Cluster::nothing_hangs`] for all topics that there are.
+    #[track_caller]
+    pub fn nothing_hangs_anywhere(&self) {
+        let known = self.ask("the topics", |node| state::metadata(node, None)).topics;
+        let topics: Vec<_> =
+            known.keys().map(String::as_str).filter(|topic| *topic != OFFSETS_TOPIC).collect();
+        self.nothing_hangs(&topics);
+    }
+
     /// Waits until nothing hangs: no coordinator lists a transaction that is not at its end, and readers of committed
     /// records can read these topics, and the groups' offsets, to their ends. For tests that run alone.
     ///
