@@ -57,7 +57,7 @@ pub fn metric(sidecar: &Sidecar, line: &str) -> Option<u64> {
 
 /// Waits until a metric has a value.
 #[track_caller]
-fn wait_metric(sidecar: &Sidecar, line: &str, value: u64, bound: Duration) {
+pub fn wait_metric(sidecar: &Sidecar, line: &str, value: u64, bound: Duration) {
     eventually(bound, &format!("{line} {value}"), || (metric(sidecar, line) == Some(value)).then_some(()));
 }
 
