@@ -197,6 +197,9 @@ impl Work {
             for number in partitions {
                 if is_assigned {
                     self.parts.insert(number, Part::default());
+                    // What was paused when it was taken away is still paused when it comes back.
+                    let list = list(&self.shared.input.topic, number);
+                    self.shared.must(self.consumer.resume(&list), "resume");
                     self.shared.owned(number, &self.settings.name);
                 } else if self.parts.remove(&number).is_some() {
                     // Its unit, sent or not, is not sent again: whoever has the partition next reads it anew.
