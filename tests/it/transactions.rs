@@ -14,7 +14,7 @@ pub mod late;
 pub mod swept;
 pub mod waits;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use producer_sidecar::{
     config::{
@@ -61,7 +61,9 @@ fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
         ("KAFKA_CLIENT_ID", id),
         ("HOSTNAME", "it"),
     ];
-    let environment = Environment::of(variables.into_iter().chain(settings.iter().copied()));
+    // A later setting replaces an earlier one, as in a process's environment.
+    let variables: BTreeMap<_, _> = variables.into_iter().chain(settings.iter().copied()).collect();
+    let environment = Environment::of(variables);
     let inputs = Inputs { config: None, flags: &[], environment: &environment };
     let config = source::load(inputs, Purpose::Serve).unwrap().config;
     let properties = librdkafka::lane_properties(&config, id);
