@@ -1,6 +1,8 @@
 //! Owns the composition: settings in, a running sidecar out; the only place that constructs everything.
 //! Must never decide about a record.
 
+pub mod replay;
+
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time::Instant};
@@ -29,6 +31,7 @@ use crate::{
     },
     lifecycle::{Lifecycle, Phase},
     pipeline::{
+        dead_letters::DeadLetters,
         forward::Forwarder,
         readiness::{self, Readiness},
         send::{Drained, Sender},
@@ -105,9 +108,11 @@ impl App {
             .map_err(|source| AppError::Listen { address: admin_address.to_string(), source })?;
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
-        let (way, statistics) = connect(config, bootstrap_servers.as_deref())?;
+        let (dead_letters, dead) = DeadLetters::new(config.dead_letters.destinations.clone());
+        let (way, statistics) = connect(config, bootstrap_servers.as_deref(), dead_letters)?;
         let reachability = Arc::clone(&way.reachability);
         let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
+        tokio::spawn(Arc::clone(&sender).write_dead_letters(dead));
         let (tell, readiness) = watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false));
         let forwarder = forwarder(config, &sender, &metrics, bootstrap_servers.as_deref())?;
         let service = Service::new(
@@ -203,6 +208,7 @@ impl std::fmt::Debug for App {
 fn connect(
     config: &Config,
     bootstrap_servers: Option<&str>,
+    dead_letters: DeadLetters,
 ) -> Result<(Arc<Way>, watch::Receiver<Statistics>), AppError> {
     let properties = pairs(&librdkafka::producer_properties(config), bootstrap_servers);
     let reachability = Arc::new(Reachability::default());
@@ -219,7 +225,7 @@ fn connect(
     };
     let topics =
         Topics::start(producer.client(), Arc::clone(&reachability), bounds).map_err(AppError::Thread)?;
-    Ok((Way::new(producer, reachability, topics, flows), statistics))
+    Ok((Way::new(producer, reachability, topics, flows, dead_letters), statistics))
 }
 
 /// Starts the lanes and the reader of committed offsets.

@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod check_config;
 pub mod dev;
+pub mod dlq;
 pub mod send;
 pub mod serve;
 
@@ -56,6 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             }
         }
         Ok(Invocation::Send(arguments)) => send::run(arguments),
+        Ok(Invocation::Dlq(arguments)) => dlq::run(&arguments),
         Err(usage) if usage.asked_for => {
             tell(&usage.text);
             Exit::Clean

@@ -22,7 +22,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use crate::{partition::Partitioner, record::Topic};
+use crate::{dead_letter::Destinations, partition::Partitioner, record::Topic};
 
 /// What the settings are for; decides which of them are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Config {
     pub queue: Queue,
     /// Which message ids are remembered.
     pub deduplication: Deduplication,
+    /// Where records go that failed for good.
+    pub dead_letters: DeadLetters,
     /// What one caller, call, frame or record may ask for.
     pub limits: Limits,
     /// What is remembered of topics.
@@ -222,6 +224,15 @@ pub struct Deduplication {
     pub ids_max: usize,
     /// For how long.
     pub window: Duration,
+}
+
+/// Where records go that failed for good.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    /// To which topic.
+    pub destinations: Destinations,
+    /// How long a dead letter is tried.
+    pub wait: Duration,
 }
 
 /// What one caller, call, frame or record may ask for.

@@ -1,9 +1,13 @@
 //! Owns the taxonomy of failures: what each is, whether the record may be in Kafka, and what the caller may do.
 //! Must never know gRPC codes (`grpc/status.rs`) or Kafka's (`kafka/classify.rs`), and never hold a secret, a key or a payload.
 
+mod letter;
 mod reason;
 
-pub use self::reason::{Persisted, Reason, Remedy};
+pub use self::{
+    letter::LetterEnd,
+    reason::{Persisted, Reason, Remedy},
+};
 
 use std::{fmt, time::Duration};
 
@@ -38,6 +42,7 @@ struct Facts {
     retry_after: Option<Duration>,
     violations: Vec<Violation>,
     violations_total: usize,
+    letter: Option<(Topic, LetterEnd)>,
 }
 
 // === impl Failure ===
@@ -58,6 +63,7 @@ impl Failure {
             retry_after: None,
             violations: Vec::new(),
             violations_total: 0,
+            letter: None,
         }))
     }
 
@@ -137,6 +143,14 @@ impl Failure {
         self
     }
 
+    /// Adds where the record's dead letter was to go, and what became of it.
+    #[must_use]
+    pub fn dead_letter(mut self, topic: Topic, end: LetterEnd) -> Self {
+        self.0.message.push_str(&end.sentence(&topic));
+        self.0.letter = Some((topic, end));
+        self
+    }
+
     /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -159,6 +173,18 @@ impl Failure {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Returns Kafka's name of the error, where Kafka said one.
+    #[must_use]
+    pub fn kafkas_name(&self) -> Option<&str> {
+        self.0.kafka_error.as_deref()
+    }
+
+    /// Returns how many times the sidecar tried.
+    #[must_use]
+    pub fn tries(&self) -> u32 {
+        self.0.attempts
     }
 
     /// Returns the delay after which to try again, where one was said.
@@ -194,6 +220,10 @@ impl Failure {
         pairs.extend(facts.committed_offset.map(|offset| ("committedOffset", offset.to_string())));
         if facts.violations_total > 0 {
             pairs.push(("violations", facts.violations_total.to_string()));
+        }
+        if let Some((topic, end)) = &facts.letter {
+            pairs.push(("deadLetterTopic", topic.to_string()));
+            pairs.extend(end.metadata());
         }
         pairs
     }

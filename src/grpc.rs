@@ -14,6 +14,7 @@ pub mod server;
 pub mod stamp;
 pub mod status;
 pub mod stream;
+pub mod time;
 
 use std::{
     sync::Arc,

@@ -16,6 +16,7 @@ pub mod context;
 pub mod embedded;
 pub mod ffi;
 pub mod lane;
+pub mod letters;
 pub mod producer;
 pub mod reachability;
 pub mod statistics;

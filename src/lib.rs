@@ -8,6 +8,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
 pub mod failure;
 pub mod grpc;
 pub mod kafka;

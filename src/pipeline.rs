@@ -4,11 +4,13 @@
 pub mod accepting;
 pub mod batch;
 pub mod budget;
+pub mod dead_letters;
 pub mod duplicates;
 pub mod forward;
 pub mod held;
 pub mod line;
 pub mod readiness;
+pub mod replay;
 pub mod schedule;
 pub mod send;
 pub mod ticket;

@@ -1,9 +1,13 @@
 //! Owns the command line: what may be written there, its help, and what was written.
 //! Must never read the environment or a file: settings are only collected here, by key, and `config::source` judges them.
 
+mod dlq;
 mod send;
 
-pub use self::send::{Address, Payload, SendArguments};
+pub use self::{
+    dlq::{DlqArguments, DlqVerb},
+    send::{Address, Payload, SendArguments},
+};
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -25,6 +29,8 @@ pub enum Invocation {
     CheckConfig(SettingArguments),
     /// Send a record through a running sidecar.
     Send(SendArguments),
+    /// Print, replay or discard dead letters.
+    Dlq(DlqArguments),
 }
 
 /// The settings that stand on the command line.
@@ -62,6 +68,7 @@ pub fn command() -> Command {
             "Tell every problem of the settings, or print them with their origins",
         ))
         .subcommand(send::command())
+        .subcommand(dlq::command())
 }
 
 /// Reads the command line, the program's name first.
@@ -77,6 +84,7 @@ pub fn parse(
         Some(("dev", matches)) => Ok(Invocation::Dev(setting_arguments(matches))),
         Some(("check-config", matches)) => Ok(Invocation::CheckConfig(setting_arguments(matches))),
         Some(("send", matches)) => Ok(Invocation::Send(send::arguments(matches)?)),
+        Some(("dlq", matches)) => Ok(Invocation::Dlq(dlq::arguments(matches)?)),
         Some(_) | None => Err(UsageExit::wrong(command().render_help().to_string())),
     }
 }
@@ -121,6 +129,8 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
         | Kind::Listen
         | Kind::Socket
         | Kind::Partitioners
+        | Kind::Destination
+        | Kind::Destinations
         | Kind::Properties => arg,
     })
 }
@@ -134,7 +144,8 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Boolean => "BOOLEAN",
         Kind::Path => "PATH",
         Kind::Listen | Kind::Socket => "ADDRESS",
-        Kind::Partitioners | Kind::Properties => "NAME=VALUE,...",
+        Kind::Destination => "TOPIC",
+        Kind::Partitioners | Kind::Destinations | Kind::Properties => "NAME=VALUE,...",
     }
 }
 

@@ -11,14 +11,17 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    ClientCertificate, Compression, Config, Credentials, Deduplication, Kafka, Limits, Listen, Log,
-    LogFormat, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions,
+    ClientCertificate, Compression, Config, Credentials, DeadLetters, Deduplication, Kafka, Limits, Listen,
+    Log, LogFormat, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions,
     checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
     values::{Value, Values},
 };
-use crate::partition::Partitioner;
+use crate::{
+    dead_letter::{Destination, Destinations},
+    partition::Partitioner,
+};
 
 /// The key of the private key's password, which has no setting of its own: only its file has.
 pub(super) const KEY_PASSWORD: &str = "kafka.key_password";
@@ -68,6 +71,7 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             ids_max: reader.size("deduplication.message_ids_max"),
             window: reader.duration("deduplication.window_ms"),
         },
+        dead_letters: dead_letters(reader),
         limits: Limits {
             record_bytes_max: reader.size("record_bytes_max"),
             record_headers_max: reader.size("record_headers_max"),
@@ -104,6 +108,21 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             filter: reader.text("log.filter"),
             format: reader.values.text("log.format").and_then(LogFormat::parse),
         },
+    }
+}
+
+fn dead_letters(reader: &mut Reader<'_>) -> DeadLetters {
+    let default = match reader.values.get("dead_letters.topic") {
+        Some(Value::Destination(destination)) => destination.clone(),
+        _ => Destination::Off,
+    };
+    let topics = match reader.values.get("dead_letters.topics") {
+        Some(Value::Destinations(topics)) => topics.clone(),
+        _ => HashMap::new(),
+    };
+    DeadLetters {
+        destinations: Destinations { default, topics },
+        wait: reader.duration("dead_letters.wait_ms"),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     table::{Kind, Setting},
     values::Value,
 };
-use crate::{partition::Partitioner, record::Topic};
+use crate::{dead_letter::Destination, partition::Partitioner, record::Topic};
 
 /// The longest part of a wrong value that is quoted, in characters.
 const QUOTED_CHARACTERS_MAX: usize = 80;
@@ -64,6 +64,9 @@ pub(super) fn parse(
         (Kind::Partitioners, raw @ (Raw::Text(_) | Raw::Map(_))) => {
             Some(partitioners(entries(raw, place, &mut report), &mut report))
         }
+        (Kind::Destinations, raw @ (Raw::Text(_) | Raw::Map(_))) => {
+            Some(destinations(entries(raw, place, &mut report), &mut report))
+        }
         (Kind::Properties, Raw::Map(entries)) => Some(properties(entries, &mut report)),
         (kind, Raw::Text(text)) => scalar(kind, text).map_err(|fault| report(place, fault)).ok(),
         (_, Raw::List(_)) => {
@@ -99,7 +102,8 @@ fn scalar(kind: Kind, text: String) -> Parsed<Value> {
         Kind::Path => plain_text(text, 4096).map(|text| Value::Path(PathBuf::from(text))),
         Kind::Listen => listen(&text).map(Value::Listen),
         Kind::Socket => socket(&text).map(Value::Socket),
-        Kind::Brokers | Kind::Partitioners | Kind::Properties => {
+        Kind::Destination => destination(&text).map(Value::Destination),
+        Kind::Brokers | Kind::Partitioners | Kind::Destinations | Kind::Properties => {
             Err(fault("is a single text", "write a YAML map in the file"))
         }
     }
@@ -249,31 +253,46 @@ fn host_name(text: &str) -> bool {
 }
 
 fn partitioners(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault)) -> Value {
+    let read = |text: &str| {
+        Partitioner::parse(text).ok_or_else(|| {
+            let names = Partitioner::ALL.map(Partitioner::name).join(", ");
+            fault(format!("{} is no partitioner", quoted(text)), format!("write one of {names}"))
+        })
+    };
+    Value::Partitioners(by_topic(entries, report, read))
+}
+
+fn destinations(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault)) -> Value {
+    Value::Destinations(by_topic(entries, report, destination))
+}
+
+fn destination(text: &str) -> Parsed<Destination> {
+    Destination::parse(text).map_err(|error| {
+        let wrong = format!("{} is no topic for dead letters: it {error}", quoted(text));
+        fault(wrong, "write a topic's name, one with {topic} in it, or off")
+    })
+}
+
+/// Reads a map from topics to something.
+fn by_topic<T>(
+    entries: Vec<(Item, Item)>,
+    report: &mut impl FnMut(&Origin, Fault),
+    read: impl Fn(&str) -> Parsed<T>,
+) -> HashMap<Topic, T> {
     let mut topics = HashMap::new();
     for (name, value) in entries {
-        let topic = Topic::parse(&name.text)
-            .map_err(|error| {
-                report(
-                    &name.place,
-                    fault(format!("{} is no topic: it {error}", quoted(&name.text)), "write a topic's name"),
-                );
-            })
-            .ok();
-        let partitioner = Partitioner::parse(&value.text);
-        if partitioner.is_none() {
-            let names = Partitioner::ALL.map(Partitioner::name).join(", ");
-            let wrong = format!("{} is no partitioner", quoted(&value.text));
-            report(&value.place, fault(wrong, format!("write one of {names}")));
-        }
-        let (Some(topic), Some(partitioner)) = (topic, partitioner) else {
-            continue;
-        };
-        if topics.insert(topic, partitioner).is_some() {
+        let topic = Topic::parse(&name.text).map_err(|error| {
+            let wrong = format!("{} is no topic: it {error}", quoted(&name.text));
+            report(&name.place, fault(wrong, "write a topic's name"));
+        });
+        let read = read(&value.text).map_err(|fault| report(&value.place, fault));
+        let (Ok(topic), Ok(read)) = (topic, read) else { continue };
+        if topics.insert(topic, read).is_some() {
             let wrong = format!("{} is said twice", quoted(&name.text));
             report(&name.place, fault(wrong, "say it once"));
         }
     }
-    Value::Partitioners(topics)
+    topics
 }
 
 fn properties(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault)) -> Value {

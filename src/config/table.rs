@@ -62,6 +62,10 @@ pub enum Kind {
     Socket,
     /// A map from topic to partition function.
     Partitioners,
+    /// `off`, a topic, or a topic's name with `{topic}` in it.
+    Destination,
+    /// A map from topic to the topic of its dead letters.
+    Destinations,
     /// A map of librdkafka properties.
     Properties,
 }
@@ -186,6 +190,8 @@ impl Setting {
             Kind::Listen => "IP:port, localhost:port or unix:/path".to_owned(),
             Kind::Socket => "IP:port or localhost:port".to_owned(),
             Kind::Partitioners => "topic=partitioner, comma separated".to_owned(),
+            Kind::Destination => "topic, may hold {topic}; or off".to_owned(),
+            Kind::Destinations => "topic=topic or off, comma separated".to_owned(),
             Kind::Properties => "map of property to value".to_owned(),
         }
     }

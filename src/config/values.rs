@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{Broker, Listen, problem::Origin};
-use crate::{partition::Partitioner, record::Topic};
+use crate::{dead_letter::Destination, partition::Partitioner, record::Topic};
 
 /// What stands for a secret wherever settings are shown.
 pub(super) const SECRET_SHOWN: &str = "(set)";
@@ -28,6 +28,8 @@ pub(super) enum Value {
     Listen(Listen),
     Socket(SocketAddr),
     Partitioners(HashMap<Topic, Partitioner>),
+    Destination(Destination),
+    Destinations(HashMap<Topic, Destination>),
     Properties(BTreeMap<String, SecretString>),
 }
 
@@ -56,6 +58,14 @@ impl Value {
                 let pairs = topics.iter();
                 let mut texts: Vec<_> =
                     pairs.map(|(topic, partitioner)| format!("{topic}={}", partitioner.name())).collect();
+                texts.sort();
+                joined(texts)
+            }
+            Self::Destination(destination) => destination.to_string(),
+            Self::Destinations(topics) => {
+                let pairs = topics.iter();
+                let mut texts: Vec<_> =
+                    pairs.map(|(topic, destination)| format!("{topic}={destination}")).collect();
                 texts.sort();
                 joined(texts)
             }

@@ -37,7 +37,7 @@ use crate::{
     config::{Config, Limits},
     failure::{Failure, Reason},
     lifecycle::{Lifecycle, Phase},
-    pipeline::{Outcome, batch::Batch, send::Sender},
+    pipeline::{Outcome, accepting::Content, batch::Batch, send::Sender},
     record::{Record, Topic},
     telemetry::{
         metrics::{Metrics, TopicMetrics},
@@ -241,8 +241,13 @@ impl Streams {
                     .map(|record| record.and_then(|record| Err(no_window(&record))))
                     .collect(),
             };
-            let batch =
-                Batch::accept(&self.sender, records, |index| format!("records[{index}]"), deadline).await;
+            let batch = Batch::accept(
+                &self.sender,
+                records,
+                |index| format!("records[{index}]"),
+                (Content::Records, deadline),
+            )
+            .await;
             if flights.send(Flight { sequence, arrived, batch, _window: window }).is_err() {
                 return;
             }

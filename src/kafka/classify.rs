@@ -48,6 +48,18 @@ pub fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
 }
 
+/// Returns whether a record was refused because the broker refused another one of its batch (KIP-467).
+#[must_use]
+pub fn is_anothers(code: Code) -> bool {
+    matches!(code, Code::InvalidDifferentRecord)
+}
+
+/// Returns whether librdkafka gave a record up because its time was over.
+#[must_use]
+pub fn is_out_of_retries(code: Code) -> bool {
+    matches!(code, Code::MessageTimedOut)
+}
+
 /// Returns whether a coordinator says that the producer's epoch is no longer that of its transactional id.
 #[must_use]
 pub fn is_fenced(code: Code) -> bool {

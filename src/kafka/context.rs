@@ -37,7 +37,7 @@ pub struct Delivered {
 pub struct Undelivered {
     code: RDKafkaErrorCode,
     status: ffi::MessageStatus,
-    /// The record's headers, where it may go again.
+    /// The record's headers, which librdkafka had taken over.
     headers: Option<NativeHeaders>,
 }
 
@@ -68,7 +68,19 @@ impl Undelivered {
         self.status == ffi::MessageStatus::NotPersisted && classify::is_too_large(self.code)
     }
 
-    /// Returns the headers that came back with a record that is too large; librdkafka had taken them over.
+    /// Returns whether nothing was wrong with the record, and the broker refused another one of its batch.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        self.status == ffi::MessageStatus::NotPersisted && classify::is_anothers(self.code)
+    }
+
+    /// Tells whether librdkafka tried for as long as it tries (`kafka.message_timeout_ms`).
+    #[must_use]
+    pub fn is_out_of_retries(&self) -> bool {
+        classify::is_out_of_retries(self.code)
+    }
+
+    /// Returns the headers that came back with the record.
     pub fn take_headers(&mut self) -> Option<NativeHeaders> {
         self.headers.take()
     }
@@ -152,12 +164,8 @@ impl ProducerContext for Context {
                 Ok(message) => Ok(delivered(message)),
                 Err((error, message)) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    let mut undelivered =
-                        Undelivered { code, status: ffi::message_status(message), headers: None };
-                    if undelivered.is_too_large() {
-                        undelivered.headers = NativeHeaders::of_report(message);
-                    }
-                    Err(undelivered)
+                    let headers = NativeHeaders::of_report(message);
+                    Err(Undelivered { code, status: ffi::message_status(message), headers })
                 }
             };
             (self.on_delivery)(number(opaque), delivery);

@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header, Message as _, OwnedHeaders},
+    message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
@@ -192,6 +193,16 @@ impl NativeHeaders {
         Some(Self(headers.iter().fold(empty, |native, header| {
             native.insert(Header { key: &header.name, value: header.value.as_deref() })
         })))
+    }
+
+    /// Reads them back.
+    #[must_use]
+    pub fn read(&self) -> Vec<record::Header> {
+        let read = |header: Header<'_, &[u8]>| record::Header {
+            name: header.key.to_owned(),
+            value: header.value.map(Bytes::copy_from_slice),
+        };
+        self.0.iter().map(read).collect()
     }
 
     /// Copies the headers of a record that came back.

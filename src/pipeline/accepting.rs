@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Outcome,
     batch::not_written,
-    budget::Share,
+    dead_letters::{Dead, now_ms},
     duplicates::Brought,
     held::{Flow, Item},
     send::{Flows, Sender, in_range, out_of_range, refusal},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    record::{Record, Topic},
+    record::{Record, TENANT_HEADER, Topic},
 };
 
 /// Records of one caller that are accepted one after the other; none is handed over before [`Accepting::hand_over`] or a
@@ -25,10 +25,20 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Accepting<'a> {
     sender: &'a Sender,
+    content: Content,
     deadline: Instant,
     /// What was found for the record before: the next one is often of the same topic.
     last: Option<(Arc<Flows>, u32)>,
     touched: Vec<Arc<Flow>>,
+}
+
+/// What is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Callers' records.
+    Records,
+    /// Dead letters; of one that fails no other is made.
+    DeadLetters,
 }
 
 /// What became of a record that was brought.
@@ -36,7 +46,7 @@ pub(super) struct Accepting<'a> {
 pub(super) enum Accepted {
     /// It is on its way.
     Marked(Mark),
-    /// One like it is on its way, and tells its outcome.
+    /// One like it is on its way, or its dead letter, and tells its outcome.
     Attached,
     /// It is not on its way: refused, surely not written, or brought before.
     Answered(Ticket, Outcome),
@@ -45,8 +55,8 @@ pub(super) enum Accepted {
 // === impl Accepting ===
 
 impl<'a> Accepting<'a> {
-    pub(super) const fn new(sender: &'a Sender, deadline: Instant) -> Self {
-        Self { sender, deadline, last: None, touched: Vec::new() }
+    pub(super) const fn new(sender: &'a Sender, content: Content, deadline: Instant) -> Self {
+        Self { sender, content, deadline, last: None, touched: Vec::new() }
     }
 
     /// Accepts a record behind all that were accepted before it for its partition.
@@ -69,20 +79,45 @@ impl<'a> Accepting<'a> {
                 return Accepted::Answered(ticket, outcome.map_err(|failure| failure.topic(&record.topic)));
             }
         };
+        let mut share = match self.sender.budget.take(record.bytes()) {
+            Ok(share) => share,
+            Err(failure) => return self.refused(&record, ticket, failure),
+        };
         match self.place(&record).await {
-            Ok((flow, share)) => {
+            Ok(flow) => {
+                let tenant = record.header(TENANT_HEADER).flatten().map(|tenant| &**tenant);
+                if let Err(failure) = share.hold(flow.held(), tenant) {
+                    return self.refused(&record, ticket, failure);
+                }
                 ticket.accepted();
-                let mark = flow.push(Item::new(record, ticket, share));
+                let mark = flow.push(Item::new(record, (self.content, self.deadline), ticket, share));
                 if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
                     self.touched.push(flow);
                 }
                 Accepted::Marked(mark)
             }
             Err(failure) => {
+                let letters = &self.sender.way.dead_letters;
+                let is_record = self.content == Content::Records;
+                let to = is_record.then(|| letters.destination(&record.topic, &failure, false)).flatten();
+                let Some(to) = to else { return self.refused(&record, ticket, failure) };
                 self.sender.metrics_of(&record.topic).error(failure.reason());
-                Accepted::Answered(ticket, Err(failure.topic(&record.topic)))
+                ticket.accepted();
+                let failure = failure.topic(&record.topic);
+                let (accepted_ms, deadline) = (now_ms(), self.deadline);
+                let dead = Dead { record, ticket, share, failure, partition: None, accepted_ms, deadline };
+                letters.take(dead, to);
+                Accepted::Attached
             }
         }
+    }
+
+    fn refused(&self, record: &Record, ticket: Ticket, failure: Failure) -> Accepted {
+        // Dead letters that fail are counted as such.
+        if self.content == Content::Records {
+            self.sender.metrics_of(&record.topic).error(failure.reason());
+        }
+        Accepted::Answered(ticket, Err(failure.topic(&record.topic)))
     }
 
     /// Hands over what was accepted, as far as it may go now.
@@ -92,9 +127,8 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    /// Finds the record's room and its partition.
-    async fn place(&mut self, record: &Record) -> Result<(Arc<Flow>, Share), Failure> {
-        let share = self.sender.budget.take(record.bytes())?;
+    /// Finds the record's partition.
+    async fn place(&mut self, record: &Record) -> Result<Arc<Flow>, Failure> {
         let (flows, mut count) = self.route(&record.topic).await?;
         if !in_range(record.partition, count) {
             // The topic may have grown since the count was cached.
@@ -103,7 +137,7 @@ impl<'a> Accepting<'a> {
             self.last = None;
         }
         let partition = flows.choose(record, count).ok_or_else(|| out_of_range(count))?;
-        Ok((flows.flow(self.sender, partition)?, share))
+        flows.flow(self.sender, partition)
     }
 
     /// Finds the partitions of a topic, and how many it has.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Outcome,
-    accepting::{Accepted, Accepting},
+    accepting::{Accepted, Accepting, Content},
     held::Flow,
     line::Place,
     send::Sender,
@@ -42,7 +42,7 @@ impl Batch {
         sender: &Sender,
         records: Vec<Result<Record, Failure>>,
         path: impl Fn(usize) -> String,
-        deadline: Instant,
+        (content, deadline): (Content, Instant),
     ) -> Self {
         let mut batch = Self {
             answers: Answers::new(records.len()),
@@ -52,7 +52,7 @@ impl Batch {
             way: Arc::clone(sender.way()),
             metrics: Arc::clone(sender.metrics()),
         };
-        let mut accepting = Accepting::new(sender, deadline);
+        let mut accepting = Accepting::new(sender, content, deadline);
         for (index, record) in records.into_iter().enumerate() {
             let accepted = match record {
                 Ok(record) => accepting.accept(record, batch.answers.ticket(index)).await,

@@ -1,9 +1,18 @@
-//! Owns the bound on what the sidecar holds: records and bytes from their acceptance to their outcome.
+//! Owns the bound on what the sidecar holds: records and bytes from their acceptance to their outcome, and that no partition and
+//! no tenant takes all of it.
 //! Must never make anybody wait: what does not fit is refused at once.
+//!
+//! Each partition may hold at most [`PARTITION_FACTOR`] times what is free, each tenant [`TENANT_FACTOR`] times (the dynamic
+//! thresholds of shared switch buffers, Choudhury and Hahne, 1998): a partition that does not move stops at three quarters and
+//! leaves the rest to the others, two of them at three sevenths each, and nobody has to be told how many there will be. A
+//! tenant stops earlier, so that it does not fill its partition for the others there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::failure::{Failure, Reason};
@@ -11,11 +20,26 @@ use crate::failure::{Failure, Reason};
 /// What one record costs beside its own bytes, in bytes: our entry, librdkafka's message, its headers.
 const RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// How many times as much as is free one partition may hold.
+const PARTITION_FACTOR: usize = 3;
+/// How many times as much as is free one tenant may hold.
+const TENANT_FACTOR: usize = 2;
+/// Tenants are told apart by a hash into so many; two that share one count as one.
+const TENANTS: usize = 1024;
+
 /// The bound, and how much of it is taken.
 #[derive(Debug)]
 pub struct Budget {
     records_max: usize,
     bytes_max: usize,
+    taken: Held,
+    tenants: Box<[Held]>,
+    hasher: RandomState,
+}
+
+/// What somebody holds of a budget.
+#[derive(Debug, Default)]
+pub struct Held {
     records: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -25,13 +49,16 @@ pub struct Budget {
 pub struct Share {
     budget: Arc<Budget>,
     bytes: usize,
+    partition: Option<Arc<Held>>,
+    tenant: Option<u16>,
 }
 
 impl Budget {
     /// Makes a budget of so many records and bytes.
     #[must_use]
     pub fn new(records_max: usize, bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { records_max, bytes_max, records: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+        let tenants = std::iter::repeat_with(Held::default).take(TENANTS).collect();
+        Arc::new(Self { records_max, bytes_max, taken: Held::default(), tenants, hasher: RandomState::new() })
     }
 
     /// Takes the part of one record.
@@ -40,10 +67,9 @@ impl Budget {
     /// `QueueFull` where the records or the bytes do not fit; nothing is taken then.
     pub fn take(self: &Arc<Self>, record_bytes: usize) -> Result<Share, Failure> {
         let bytes = record_bytes.saturating_add(RECORD_OVERHEAD_BYTES);
-        let records_before = self.records.fetch_add(1, Ordering::AcqRel);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let (records_before, bytes_before) = self.taken.add(bytes);
         // Made first, so that a refusal gives both back when it drops.
-        let share = Share { budget: Arc::clone(self), bytes };
+        let share = Share { budget: Arc::clone(self), bytes, partition: None, tenant: None };
         if records_before >= self.records_max {
             return Err(full(format!("{} records are waiting already", self.records_max)));
         }
@@ -57,20 +83,68 @@ impl Budget {
     /// Returns how many records are accepted and without outcome.
     #[must_use]
     pub fn records(&self) -> usize {
-        self.records.load(Ordering::Acquire)
+        self.taken.records.load(Ordering::Acquire)
     }
 
     /// Returns their bytes, overhead included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Acquire)
+        self.taken.bytes.load(Ordering::Acquire)
+    }
+}
+
+impl Share {
+    /// Counts the share as its partition's and its tenant's.
+    ///
+    /// # Errors
+    /// `QueueFull` where one of them holds more than its fair part; drop the share then.
+    pub fn hold(&mut self, partition: &Arc<Held>, tenant: Option<&[u8]>) -> Result<(), Failure> {
+        let (records, bytes) = (self.budget.records(), self.budget.bytes());
+        // Nobody else is there to be kept from anything.
+        let is_only = records <= 1;
+        let free_records = self.budget.records_max.saturating_sub(records.saturating_sub(1));
+        let free_bytes = self.budget.bytes_max.saturating_sub(bytes.saturating_sub(self.bytes));
+        let own = self.bytes;
+        let is_fair = |(records_before, bytes_before): (usize, usize), factor: usize| {
+            let fits = |before: usize, more: usize, free: usize| {
+                before.saturating_add(more) <= free.saturating_mul(factor)
+            };
+            is_only || fits(records_before, 1, free_records) && fits(bytes_before, own, free_bytes)
+        };
+        self.partition = Some(Arc::clone(partition));
+        if !is_fair(partition.add(own), PARTITION_FACTOR) {
+            return Err(full("the partition has its part of the queue already".to_owned()));
+        }
+        let Some(tenant) = tenant else { return Ok(()) };
+        let place = self.budget.hasher.hash_one(tenant) % u64::try_from(TENANTS).unwrap_or(1);
+        let Ok(place) = u16::try_from(place) else { return Ok(()) };
+        let Some(held) = self.budget.tenants.get(usize::from(place)) else { return Ok(()) };
+        self.tenant = Some(place);
+        if !is_fair(held.add(own), TENANT_FACTOR) {
+            return Err(full("the tenant has its part of the queue already".to_owned()));
+        }
+        Ok(())
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.records.fetch_sub(1, Ordering::AcqRel);
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        let tenant = self.tenant.and_then(|place| self.budget.tenants.get(usize::from(place)));
+        for held in [Some(&self.budget.taken), self.partition.as_deref(), tenant].into_iter().flatten() {
+            held.give_back(self.bytes);
+        }
+    }
+}
+
+impl Held {
+    /// Counts a record in, and returns what was held before.
+    fn add(&self, bytes: usize) -> (usize, usize) {
+        (self.records.fetch_add(1, Ordering::AcqRel), self.bytes.fetch_add(bytes, Ordering::AcqRel))
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.records.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 }
 
@@ -100,5 +174,60 @@ mod tests {
         let budget = Budget::new(10, 1_000);
         assert!(budget.take(5_000).is_ok());
         assert_eq!((budget.records(), budget.bytes()), (0, 0));
+    }
+
+    /// Takes shares until one is refused; returns them.
+    fn flood(budget: &Arc<Budget>, partition: &Arc<Held>, tenant: Option<&[u8]>) -> Vec<Share> {
+        let one = || {
+            let mut share = budget.take(100).ok()?;
+            share.hold(partition, tenant).ok().map(|()| share)
+        };
+        std::iter::from_fn(one).collect()
+    }
+
+    #[test]
+    fn who_does_not_move_leaves_room_for_others() {
+        let budget = Budget::new(100, 1_000_000);
+        let [dead, second, third] = [(); 3].map(|()| Arc::<Held>::default());
+        let first = flood(&budget, &dead, None);
+        assert_eq!(first.len(), 75, "three quarters");
+        let others = flood(&budget, &second, None);
+        assert_eq!(others.len(), 19, "three quarters of what was left");
+        assert!(!flood(&budget, &third, None).is_empty());
+        drop((first, others));
+        assert_eq!(flood(&budget, &dead, None).len(), 75, "all was given back");
+        assert_eq!((budget.records(), dead.records.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_loud_tenant_leaves_room_for_others_in_the_same_partition() {
+        let budget = Budget::new(100, 1_000_000);
+        let quiet = (0..).map(|number: u32| number.to_le_bytes());
+        let place = |tenant: &[u8]| budget.hasher.hash_one(tenant) % 1024;
+        let quiet = quiet.into_iter().find(|quiet| place(quiet) != place(b"loud")).unwrap();
+        let partitions: Vec<_> = (0..4).map(|_| Arc::<Held>::default()).collect();
+        let loud: Vec<_> =
+            partitions.iter().flat_map(|partition| flood(&budget, partition, Some(b"loud"))).collect();
+        assert_eq!(loud.len(), 67, "two thirds");
+        assert!(!flood(&budget, &partitions[0], Some(&quiet)).is_empty());
+    }
+
+    #[test]
+    fn fairness_counts_bytes_too_and_keeps_nobody_from_an_empty_queue() {
+        let budget = Budget::new(1_000, 100_000);
+        let [large, other] = [(); 2].map(|()| Arc::<Held>::default());
+        let mut only = budget.take(99_000).unwrap();
+        only.hold(&large, Some(b"t")).unwrap();
+        drop(only);
+        let mut held = Vec::new();
+        while let Ok(mut share) = budget.take(10_000 - RECORD_OVERHEAD_BYTES) {
+            match share.hold(&large, None) {
+                Ok(()) => held.push(share),
+                Err(_) => break,
+            }
+        }
+        assert_eq!(held.len(), 8, "of ten");
+        let mut share = budget.take(10_000).unwrap();
+        share.hold(&other, None).unwrap();
     }
 }

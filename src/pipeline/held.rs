@@ -2,9 +2,9 @@
 //! Must never hand a record over twice while its outcome is open; what may go, and when, is decided in `line`.
 //!
 //! A record waits here while no broker is connected and while an earlier run of its partition is in flight: then it can be
-//! taken out, and is surely not written. It also waits while its partition sorts out a run that was refused for its size:
-//! Kafka refuses the whole request for one record, so its halves are sent again, and only a record that fails alone is too
-//! large.
+//! taken out, and is surely not written. It also waits while its partition sorts out a run that was refused: Kafka refuses the
+//! whole request for one record. Where it says which, the others are sent again; where one is too large it does not, so halves
+//! are sent again, and only a record that fails alone is too large.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    budget::Share,
+    accepting::Content,
+    budget::{Held, Share},
+    dead_letters::{Dead, now_ms},
     line::{Line, Place, RunBounds},
     ticket::Ticket,
     way::{Mark, Way},
@@ -42,6 +44,11 @@ pub struct Item {
     headers: Option<NativeHeaders>,
     /// What it counts in its run.
     run_bytes: usize,
+    content: Content,
+    /// When it was accepted, in milliseconds since the epoch.
+    accepted_ms: i64,
+    /// When its caller has to be told.
+    deadline: Instant,
     /// Who is told.
     ticket: Ticket,
     /// Its part of the budget, given back with the outcome.
@@ -56,6 +63,8 @@ pub struct Flow {
     partition: i32,
     bounds: RunBounds,
     metrics: TopicMetrics,
+    /// What its records hold of the budget.
+    held: Arc<Held>,
     line: Mutex<Line<Item>>,
 }
 
@@ -65,11 +74,17 @@ impl Item {
     /// Makes the item of a record. Its headers take librdkafka's form here, by whoever brings it, so that a run is handed
     /// over in one go.
     #[must_use]
-    pub fn new(mut record: Record, ticket: Ticket, share: Share) -> Self {
+    pub fn new(
+        mut record: Record,
+        (content, deadline): (Content, Instant),
+        ticket: Ticket,
+        share: Share,
+    ) -> Self {
         let headers = std::mem::take(&mut record.headers);
         let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * headers.len();
         let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
-        Self { record, headers: NativeHeaders::of(&headers), run_bytes, ticket, share }
+        let (headers, accepted_ms) = (NativeHeaders::of(&headers), now_ms());
+        Self { record, headers, run_bytes, content, accepted_ms, deadline, ticket, share }
     }
 }
 
@@ -91,7 +106,8 @@ impl Flow {
         bounds: RunBounds,
         metrics: TopicMetrics,
     ) -> Arc<Self> {
-        Arc::new(Self { number, topic, partition, bounds, metrics, line: Mutex::default() })
+        let (held, line) = Default::default();
+        Arc::new(Self { number, topic, partition, bounds, metrics, held, line })
     }
 
     /// Returns the topic.
@@ -104,6 +120,12 @@ impl Flow {
     #[must_use]
     pub const fn partition(&self) -> i32 {
         self.partition
+    }
+
+    /// Returns what its records hold of the budget.
+    #[must_use]
+    pub const fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// Takes a record in behind all earlier ones; it goes with the next [`Flow::hand_over`] that may take it.
@@ -144,7 +166,7 @@ impl Flow {
     pub fn reported(&self, way: &Way, place: Place, mut delivery: Delivery) {
         let (item, is_idle) = {
             let mut line = self.line.lock();
-            let comes_back = matches!(&delivery, Err(undelivered) if undelivered.is_too_large())
+            let comes_back = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers())
                 // A record that nobody waits for is not sent a second time.
                 && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
             let item = match comes_back.then(|| line.put_back(place)).flatten() {
@@ -212,13 +234,35 @@ impl Flow {
                 if failure.reason() == Reason::TopicNotFound {
                     way.topics.forget(&self.topic);
                 }
-                self.refuse(item, failure);
+                let is_out = undelivered.is_out_of_retries();
+                let letters = &way.dead_letters;
+                let to = match item.content {
+                    Content::Records => letters.destination(&self.topic, &failure, is_out),
+                    Content::DeadLetters => None,
+                };
+                match to {
+                    Some(to) => letters.take(self.dead(item, undelivered, failure), to),
+                    None => self.refuse(item, failure),
+                }
             }
         }
     }
 
-    fn refuse(&self, item: Item, failure: Failure) {
+    /// Makes what dead letters are made of.
+    fn dead(&self, item: Item, mut undelivered: Undelivered, failure: Failure) -> Dead {
         self.metrics.error(failure.reason());
+        let Item { mut record, headers, run_bytes: _, content: _, accepted_ms, deadline, ticket, share } =
+            item;
+        // Those that librdkafka never took over are still here.
+        let headers = undelivered.take_headers().or(headers);
+        record.headers = headers.map(|headers| headers.read()).unwrap_or_default();
+        Dead { record, ticket, share, failure, partition: Some(self.partition), accepted_ms, deadline }
+    }
+
+    fn refuse(&self, item: Item, failure: Failure) {
+        if item.content == Content::Records {
+            self.metrics.error(failure.reason());
+        }
         drop(item.share);
         item.ticket.tell(Err(failure.topic(&self.topic).partition(self.partition)));
     }

@@ -135,7 +135,7 @@ impl<T> Line<T> {
         item
     }
 
-    /// Puts a record back to wait in its place, because the run that it was in was refused for its size, and returns it.
+    /// Puts a record back to wait in its place, because the run that it was in was refused for another's sake or for its size, and returns it.
     ///
     /// Its next run has at most half as many records; `None`, and nothing is done, where it was alone already.
     pub fn put_back(&mut self, place: Place) -> Option<&mut T> {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Outcome,
+    accepting::Content,
     batch::{Batch, no_broker, not_written},
     budget::{Budget, Share},
     duplicates::Duplicates,
@@ -46,6 +47,8 @@ pub struct Sender {
     partitioner: Partitioner,
     partitioners: HashMap<Topic, Partitioner>,
     brokers_wait: Duration,
+    /// How long a dead letter is tried.
+    pub(super) letters_wait: Duration,
     runs: RunBounds,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -82,6 +85,7 @@ impl Sender {
             partitioner: config.partitioners.default,
             partitioners: config.partitioners.topics.clone(),
             brokers_wait: config.send.brokers_wait,
+            letters_wait: config.dead_letters.wait,
             runs: RunBounds {
                 records_max: RUN_RECORDS_MAX,
                 bytes_max: librdkafka::request_bytes_max(config).saturating_sub(BATCH_FRAMING_BYTES),
@@ -99,9 +103,14 @@ impl Sender {
     /// # Errors
     /// A failure that says whether the record may be in Kafka.
     pub async fn send(&self, record: Record, path: &str, deadline: Instant) -> Outcome {
-        let batch = Batch::accept(self, vec![Ok(record)], |_| path.to_owned(), deadline).await;
-        let lost = || Err(Failure::new(Reason::Internal, "the record's outcome was lost"));
-        batch.outcomes().await.pop().unwrap_or_else(lost)
+        let records = vec![Ok(record)];
+        only(Batch::accept(self, records, |_| path.to_owned(), (Content::Records, deadline)).await).await
+    }
+
+    /// The same for a dead letter, of which no other is made.
+    pub(super) async fn send_letter(&self, letter: Record, deadline: Instant) -> Outcome {
+        let content = (Content::DeadLetters, deadline);
+        only(Batch::accept(self, vec![Ok(letter)], |_| "letter".to_owned(), content).await).await
     }
 
     pub(super) const fn way(&self) -> &Arc<Way> {
@@ -296,6 +305,12 @@ impl Flows {
         }
         Ok(Arc::clone(&partitions[index]))
     }
+}
+
+/// Waits for the only outcome of a batch.
+async fn only(batch: Batch) -> Outcome {
+    let lost = || Err(Failure::new(Reason::Internal, "the record's outcome was lost"));
+    batch.outcomes().await.pop().unwrap_or_else(lost)
 }
 
 fn too_many_partitions() -> Failure {

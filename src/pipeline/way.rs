@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::RwLock;
 
 use super::{
+    dead_letters::DeadLetters,
     held::Flow,
     line::{PLACE_BITS, Place},
 };
@@ -37,6 +38,8 @@ pub struct Way {
     pub topics: Arc<Topics>,
     /// Who takes the producer's reports.
     pub flows: Arc<Flows>,
+    /// Who takes records that failed for good.
+    pub dead_letters: DeadLetters,
 }
 
 // === impl Mark ===
@@ -106,8 +109,9 @@ impl Way {
         reachability: Arc<Reachability>,
         topics: Arc<Topics>,
         flows: Arc<Flows>,
+        dead_letters: DeadLetters,
     ) -> Arc<Self> {
-        let way = Arc::new(Self { producer, reachability, topics, flows });
+        let way = Arc::new(Self { producer, reachability, topics, flows, dead_letters });
         // A second way over the same flows does not happen; the first would keep their reports.
         way.flows.way.get_or_init(|| Arc::downgrade(&way));
         way

@@ -48,6 +48,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LetterLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BrokerLabel {
     broker: String,
 }
@@ -59,6 +64,7 @@ pub struct Metrics {
     duration: Family<TopicLabel, Histogram, fn() -> Histogram>,
     failures: Family<ReasonLabel, Counter>,
     duplicates: Counter,
+    dead_letters: Family<LetterLabel, Counter>,
     round_trip: Family<BrokerLabel, Gauge>,
     connected: Gauge,
     outstanding_records: Gauge,
@@ -118,6 +124,12 @@ impl Metrics {
             "Records answered by an earlier one with the same message id",
             duplicates.clone(),
         );
+        let dead_letters: Family<LetterLabel, Counter> = Family::default();
+        registry.register(
+            "producer_dead_letters",
+            "Records that failed for good, by what became of their dead letters: written, cut (written without what made it too large), failed",
+            dead_letters.clone(),
+        );
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("producer_build", "The build of this process", version);
         let mut gauge = |name: &str, help: &str| {
@@ -145,6 +157,7 @@ impl Metrics {
             duration,
             failures,
             duplicates,
+            dead_letters,
             round_trip,
             connected,
             outstanding_records,
@@ -188,6 +201,16 @@ impl Metrics {
     /// Counts a record that an earlier one with the same message id answers.
     pub fn duplicate(&self) {
         self.duplicates.inc();
+    }
+
+    /// Counts a dead letter.
+    pub fn dead_letter(&self, is_written: bool, is_cut: bool) {
+        let outcome = match (is_written, is_cut) {
+            (true, false) => "written",
+            (true, true) => "cut",
+            (false, _) => "failed",
+        };
+        self.dead_letters.get_or_create_owned(&LetterLabel { outcome }).inc();
     }
 
     /// Sets whether the cluster is connected.

@@ -16,11 +16,14 @@ mod client;
 mod clients;
 mod commands;
 mod copy;
+mod dead_letters;
 mod debugging;
 mod delivery;
 mod dev;
+mod dlq;
 mod duplicates;
 mod failures;
+mod fair;
 mod faults;
 mod forward;
 mod malformed;
@@ -49,9 +52,11 @@ fn main() -> ExitCode {
         around::listening::TESTS,
         around::metrics::TESTS,
         commands::TESTS,
+        dead_letters::TESTS,
         debugging::TESTS,
         delivery::TESTS,
         dev::TESTS,
+        dlq::TESTS,
         duplicates::TESTS,
         failures::TESTS,
         forward::TESTS,
@@ -67,7 +72,10 @@ fn main() -> ExitCode {
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
+        fair::TESTS,
         duplicates::alone::TESTS,
+        dead_letters::alone::TESTS,
+        dlq::alone::TESTS,
         transactions::alone::TESTS,
         transactions::late::TESTS,
         transactions::waits::TESTS,

@@ -48,7 +48,7 @@ const HEADING: &str = "\
 const SECTIONS: [(&str, &[&str]); 3] = [
     ("Kafka", &["kafka"]),
     ("Transactions", &["transactions"]),
-    ("Sidecar", &["", "deduplication", "spool", "partitioner", "log"]),
+    ("Sidecar", &["", "deduplication", "dead_letters", "spool", "partitioner", "log"]),
 ];
 
 /// Renders docs/configuration.md.

@@ -13,6 +13,7 @@ pub(super) fn settings() -> Vec<Setting> {
     settings.extend(limits());
     settings.extend(connections());
     settings.extend(topics());
+    settings.extend(dead_letters());
     settings.extend(operations());
     settings
 }
@@ -92,14 +93,14 @@ fn sending() -> Vec<Setting> {
             100_000,
             (1, 10_000_000),
             "records",
-            "The most records accepted and not yet answered; beyond it, QUEUE_FULL.",
+            "The most records accepted and not yet answered; beyond it, QUEUE_FULL. One partition gets at most three times what is free, one tenant twice: three quarters and two thirds where all others are idle.",
         ),
         Setting::number(
             "queue_bytes_max",
             67_108_864,
             (1_048_576, 8_589_934_592),
             "bytes",
-            "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL.",
+            "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL. Shared as the records are.",
         ),
         Setting::number(
             "deduplication.message_ids_max",
@@ -261,6 +262,30 @@ fn topics() -> Vec<Setting> {
 /// The names of `Partitioner::ALL`, which a choice needs as a constant.
 const PARTITIONERS: &[&str] =
     &[Partitioner::TenantMd5.name(), Partitioner::JavaMurmur2.name(), Partitioner::LibrdkafkaCrc32.name()];
+
+/// Where records go that failed for good.
+fn dead_letters() -> Vec<Setting> {
+    vec![
+        Setting::of(
+            "dead_letters.topic",
+            Kind::Destination,
+            "{topic}.dlq",
+            "The topic of the dead letters of every topic that `dead_letters.topics` does not name; `{topic}` stands for that topic's name. It is not created. `off` for no dead letters.",
+        ),
+        Setting::unset(
+            "dead_letters.topics",
+            Kind::Destinations,
+            "The topics of the dead letters of single topics. In the file a YAML map may be used.",
+        ),
+        Setting::number(
+            "dead_letters.wait_ms",
+            30_000,
+            (100, HOUR_MS),
+            "ms",
+            "How long a dead letter is tried. Its caller is told at its own deadline at the latest.",
+        ),
+    ]
+}
 
 fn operations() -> Vec<Setting> {
     vec![

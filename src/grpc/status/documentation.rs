@@ -18,7 +18,7 @@ Every error but UNIMPLEMENTED carries one `google.rpc.ErrorInfo`:
 |---|---|
 | `domain` | `producer.caas` |
 | `reason` | as below; the names of `ErrorReason` in `proto/producer.proto` without their prefix |
-| `metadata` | `persisted`; where they apply also `topic`, `partition`, `field`, `kafkaError`, `attempts` and `violations` (how many there were in all) |
+| `metadata` | `persisted`; where they apply also `topic`, `partition`, `field`, `kafkaError`, `attempts`, `committedOffset`, `deadLetterTopic`, `deadLetterPartition` and `deadLetterOffset` (where the record's dead letter is), `deadLetterError` (the reason why there is none), and `violations` (how many there were in all) |
 
 INVALID_RECORD carries a `google.rpc.BadRequest` with the first 20 wrong fields, as far as they fit into 4 KiB of details. Where
 sending the same call again is safe and may help there is a `google.rpc.RetryInfo`.
@@ -62,7 +62,7 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::RecordRejected => {
             "the broker rejects the record: no key for a compacted topic, a timestamp out of range"
         }
-        Reason::MessageIdReused => "the message id was used for other content (not in this version)",
+        Reason::MessageIdReused => "the message id was used for other content",
         Reason::TopicNotFound => "Kafka does not know the topic",
         Reason::NotAuthorized => "Kafka forbids topic, group or transactional id to the sidecar's principal",
         Reason::CallerNotAllowed => "the sidecar forbids it to this caller (reserved)",
@@ -70,7 +70,7 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::SpoolNotConfigured => "SPOOLED was asked for and there is no spool",
         Reason::QueueFull => "a queue or limit of the sidecar is full",
         Reason::SpoolFull => "the spool is full (not in this version)",
-        Reason::ResponsesNotRead => "the caller does not read its responses (not in this version)",
+        Reason::ResponsesNotRead => "the caller does not read its responses",
         Reason::BrokersUnavailable => {
             "brokers are away, too few replicas are in sync, or the producer is being replaced"
         }
@@ -82,17 +82,11 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::DeliveryUnknown => {
             "the connection was lost, or too few replicas took the record, before any deadline"
         }
-        Reason::TransactionAborted => {
-            "the transaction was aborted; NO for readers of committed records (not in this version)"
-        }
-        Reason::ConsumerFenced => {
-            "the consumer's generation or member is stale; rejoin first (not in this version)"
-        }
-        Reason::OffsetMismatch => {
-            "the group has committed another offset than expected (not in this version)"
-        }
-        Reason::ProducerFenced => "another process uses the transactional id (not in this version)",
-        Reason::CommitUnknown => "whether the transaction was committed is not known (not in this version)",
+        Reason::TransactionAborted => "the transaction was aborted; NO for readers of committed records",
+        Reason::ConsumerFenced => "the consumer's generation or member is stale; rejoin first",
+        Reason::OffsetMismatch => "the group has committed another offset than expected",
+        Reason::ProducerFenced => "another process uses the transactional id",
+        Reason::CommitUnknown => "whether the transaction was committed is not known",
         Reason::CancelledByCaller => {
             "the caller cancelled and the record was taken out; in logs and metrics only"
         }

@@ -1,0 +1,122 @@
+//! Owns `dlq`: dead letters listed, replayed or discarded, for people.
+//! Must never print a key, a value or a header's value but the tenant's.
+
+use serde_json::json;
+
+use super::{
+    Exit,
+    arguments::{DlqArguments, DlqVerb},
+    complain, load, serve, tell,
+};
+use crate::{
+    app::replay,
+    config::Purpose,
+    dead_letter::Letter,
+    failure::Failure,
+    pipeline::replay::{Asked, Counted, Deed, Seen},
+    record::Topic,
+};
+
+/// Runs the command.
+#[must_use]
+pub fn run(arguments: &DlqArguments) -> Exit {
+    let loaded = match load(&arguments.settings, Purpose::Serve) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let topic = match Topic::parse(&arguments.topic) {
+        Ok(topic) => topic,
+        Err(error) => {
+            complain(&format!("{:?} is no topic: it {error}", arguments.topic));
+            return Exit::Usage;
+        }
+    };
+    let deed = match arguments.verb {
+        DlqVerb::List => Deed::Nothing,
+        DlqVerb::Replay | DlqVerb::Discard if arguments.dry_run => Deed::Nothing,
+        DlqVerb::Replay => Deed::Replay,
+        DlqVerb::Discard => Deed::Discard,
+    };
+    let group = arguments.group.clone().unwrap_or_else(|| format!("producer-sidecar.dlq.{topic}"));
+    let asked = Asked {
+        topic: topic.clone(),
+        group,
+        filter: arguments.filter.clone(),
+        deed,
+        sends: arguments.verb == DlqVerb::Replay,
+        may_double: arguments.may_double,
+    };
+    let run = match replay::build(&loaded.config, asked) {
+        Ok(run) => run,
+        Err(error) => return serve::failed(&error),
+    };
+    let ended = match arguments.verb {
+        DlqVerb::List => run.go(|seen| list(&seen, arguments.all), |_, _| ()),
+        DlqVerb::Replay | DlqVerb::Discard => {
+            run.go(|_| (), |partition, counted| progress(&topic, partition, counted))
+        }
+    };
+    match ended {
+        Ok(counted) => {
+            if arguments.verb != DlqVerb::List {
+                tell(&summary(arguments, &counted));
+            }
+            Exit::Clean
+        }
+        Err(failure) => {
+            complain(&said(&failure));
+            Exit::Fault
+        }
+    }
+}
+
+fn list(seen: &Seen<'_>, all: bool) {
+    if seen.is_handled && !all {
+        return;
+    }
+    let Letter { topic, reason, kafka_error, last_ms, tenant, may_be_written, cut, asked_partition: _ } =
+        seen.letter;
+    let line = json!({
+        "partition": seen.partition,
+        "offset": seen.offset,
+        "topic": topic.as_str(),
+        "reason": reason,
+        "kafkaError": kafka_error,
+        "failedMs": last_ms,
+        "tenant": tenant,
+        "persisted": if *may_be_written { "MAYBE" } else { "NO" },
+        "cut": cut,
+        "keyBytes": seen.key_bytes,
+        "valueBytes": seen.value_bytes,
+        "done": seen.is_handled,
+    });
+    tell(&line.to_string());
+}
+
+fn progress(topic: &Topic, partition: i32, counted: &Counted) {
+    complain(&format!("{topic}/{partition}: {} done so far", counted.done));
+}
+
+fn summary(arguments: &DlqArguments, counted: &Counted) -> String {
+    let what = match (arguments.verb, arguments.dry_run) {
+        (DlqVerb::Discard, true) => "would be discarded",
+        (DlqVerb::Discard, false) => "discarded",
+        (_, true) => "would be replayed",
+        (_, false) => "replayed",
+    };
+    let Counted { done, before, others, cut, may_be_written, without_topic, foreign } = counted;
+    let left = [
+        (before, "dealt with before"),
+        (others, "not asked for"),
+        (cut, "cut, so that they cannot be sent"),
+        (may_be_written, "perhaps in their topics already (--may-double sends them)"),
+        (without_topic, "without their topic or partition"),
+        (foreign, "no dead letters"),
+    ];
+    let left = left.iter().filter(|(count, _)| **count > 0).map(|(count, why)| format!("; {count} {why}"));
+    format!("{done} {what}{}", left.collect::<String>())
+}
+
+fn said(failure: &Failure) -> String {
+    format!("{failure}")
+}

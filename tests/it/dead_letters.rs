@@ -1,0 +1,274 @@
+//! Dead letters: a record that fails for good is in its dead-letter topic, whole, with the reason, and its caller is told
+//! where; whatever becomes of the dead letter, the caller hears of the failure.
+
+use std::{collections::HashMap, time::Duration};
+
+use producer_sidecar::{
+    grpc::proto::{ProducerRecord, SendBatchRequest, record_result},
+    partition::Partitioner,
+};
+use testkit::{Cluster, ReadRecord, Sidecar, SidecarBuilder, read_topic};
+use tonic::Code;
+
+use crate::{
+    around::metric,
+    client::{
+        READY, Refusal, connect, keyed, over_tls, run, send, send_within, text, through_proxies, with_header,
+    },
+    streams::exchange,
+};
+
+crate::tests!(
+    each_cause_has_its_dead_letter,
+    what_is_too_large_even_there_is_cut,
+    a_dead_letter_that_cannot_be_written_is_said,
+    a_callers_own_fault_has_no_dead_letter,
+    records_of_a_stream_have_dead_letters,
+);
+
+pub mod alone {
+    //! The same while a broker cannot be reached.
+    use super::a_record_out_of_retries_has_a_dead_letter;
+
+    crate::tests!(a_record_out_of_retries_has_a_dead_letter);
+}
+
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+/// How long a call may take whose record is tried for as long as the sidecar tries.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn started(builder: SidecarBuilder) -> Sidecar {
+    let sidecar = builder.start();
+    sidecar.wait_ready(READY);
+    sidecar
+}
+
+/// A sidecar whose dead letters all go to that topic.
+fn burying_in(letters: &str) -> Sidecar {
+    started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", letters))
+}
+
+fn refused(sidecar: &Sidecar, record: ProducerRecord) -> Refusal {
+    run(async { send_within(&connect(&sidecar.grpc_address()), record, Some(PATIENCE)).await.unwrap_err() })
+}
+
+/// A record with all that a dead letter has to keep.
+fn full(topic: &str, value: &str) -> ProducerRecord {
+    let traced =
+        with_header(text(topic, value), "traceparent", &format!("00-{TRACE_ID}-b7ad6b7169203331-01"));
+    keyed(with_header(traced, "tenant-id", "tenant-1"), "the-key")
+}
+
+fn header<'a>(letter: &'a ReadRecord, name: &str) -> Option<&'a str> {
+    let (_, value) = letter.headers.iter().find(|(found, _)| found == name)?;
+    Some(std::str::from_utf8(value.as_deref().unwrap_or_default()).unwrap())
+}
+
+/// Finds the dead letter where the refusal says that it is, and checks that it is the record.
+fn check_letter(refusal: &Refusal, letters: &str, topic: &str) -> ReadRecord {
+    assert_eq!(refusal.metadata.get("deadLetterTopic").map(String::as_str), Some(letters), "{refusal:?}");
+    let place = |name: &str| refusal.metadata.get(name).unwrap_or_else(|| panic!("{refusal:?}")).clone();
+    let (partition, offset) = (place("deadLetterPartition"), place("deadLetterOffset"));
+    let read = read_topic(Cluster::shared(), letters).into_iter();
+    let mut read = read
+        .filter(|letter| letter.partition.to_string() == partition && letter.offset.to_string() == offset);
+    let letter = read.next().expect("it is where the answer says");
+    let kafka_error = refusal.metadata.get("kafkaError").map(String::as_str);
+    for (name, value) in [
+        ("dlq-topic", Some(topic)),
+        ("dlq-reason", Some(refusal.reason.as_str())),
+        ("dlq-persisted", Some(refusal.persisted())),
+        ("dlq-kafka-error", kafka_error),
+        ("dlq-partition", refusal.metadata.get("partition").map(String::as_str)),
+        ("dlq-trace-id", Some(TRACE_ID)),
+    ] {
+        assert_eq!(header(&letter, name), value, "{name}: {letter:?}");
+    }
+    let time = |name| header(&letter, name).unwrap().parse::<u128>().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let (first, last) = (time("dlq-first-time"), time("dlq-last-time"));
+    assert!(first <= last && last <= now && now - first < 120_000, "{first} {last} {now}");
+    letter
+}
+
+/// The same, and that nothing of it was cut.
+fn check_whole(refusal: &Refusal, letters: &str, topic: &str, value: &str) {
+    let letter = check_letter(refusal, letters, topic);
+    let (key, found) = (letter.key.as_deref(), letter.value.as_deref());
+    assert_eq!((key, found), (Some(&b"the-key"[..]), Some(value.as_bytes())), "{letter:?}");
+    assert_eq!(header(&letter, "tenant-id"), Some("tenant-1"));
+    assert_eq!(header(&letter, "dlq-cut"), None);
+}
+
+fn each_cause_has_its_dead_letter() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("letters", 3, &[]);
+    let sidecar = burying_in(&letters);
+    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "10000")]);
+    let strict = cluster.create_topic("strict", 1, &[("message.timestamp.before.max.ms", "60000")]);
+    let forbidden = cluster.create_topic("readonly-", 1, &[]);
+    let large = "x".repeat(20_000);
+    let old = Some(prost_types::Timestamp { seconds: 1_000_000, nanos: 0 });
+    let cases = [
+        ("RECORD_TOO_LARGE", full(&small, &large)),
+        ("RECORD_REJECTED", ProducerRecord { timestamp: old, ..full(&strict, "old") }),
+        ("NOT_AUTHORIZED", full(&forbidden, "forbidden")),
+        ("TOPIC_NOT_FOUND", full("gone", "gone")),
+    ];
+    for (reason, record) in cases {
+        let (topic, value) = (record.topic.clone(), value_of(&record));
+        let refusal = refused(&sidecar, record);
+        assert_eq!((refusal.reason.as_str(), refusal.persisted()), (reason, "NO"), "{refusal:?}");
+        assert!(refusal.message.contains(&format!("dead letter is in topic {letters}")), "{refusal:?}");
+        check_whole(&refusal, &letters, &topic, &value);
+    }
+    assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="written"}"#), Some(4));
+    assert_eq!(read_topic(cluster, &letters).len(), 4);
+}
+
+fn value_of(record: &ProducerRecord) -> String {
+    use producer_sidecar::grpc::proto::producer_record::Payload;
+    match &record.payload {
+        Some(Payload::ValueText(value)) => value.clone(),
+        _ => panic!("it is a text"),
+    }
+}
+
+fn a_record_out_of_retries_has_a_dead_letter() {
+    let cluster = Cluster::shared();
+    cluster.spread_leaders();
+    let topic = cluster.create_topic("unreached", 3, &[]);
+    let letters = cluster.create_topic("letters", 3, &[]);
+    let partition_on = |topic: &str, is_so: &dyn Fn(i32) -> bool| {
+        (0..3).find(|partition| is_so(cluster.leader(topic, *partition))).expect("leaders are spread")
+    };
+    let node = cluster.leader(&topic, 0);
+    let sidecar = started(
+        through_proxies()
+            .env("SIDECAR_DEAD_LETTERS_TOPIC", &letters)
+            .env("SIDECAR_KAFKA_MESSAGE_TIMEOUT_MS", "10000")
+            .env("SIDECAR_SEND_TIMEOUT_MS", "10000"),
+    );
+    // The partitions are known, and a connection is there; the key's dead letter has another leader.
+    let elsewhere = partition_on(&letters, &|leader| leader != node);
+    let key = (0..).map(|number| number.to_string()).find(|key| {
+        let chosen = Partitioner::TenantMd5.choose(None, Some(key.as_bytes()), 3, 0);
+        i32::try_from(chosen) == Ok(elsewhere)
+    });
+    let record = ProducerRecord { partition: Some(0), ..keyed(text(&topic, "v"), &key.unwrap()) };
+    run(async { send(&connect(&sidecar.grpc_address()), record.clone()).await.unwrap() });
+    cluster.proxy(node).cut();
+    let refusal = refused(&sidecar, record);
+    cluster.heal();
+    refusal.expect(Code::Unavailable, "BROKERS_UNAVAILABLE", "NO");
+    assert_eq!(refusal.metadata.get("kafkaError").map(String::as_str), Some("_MSG_TIMED_OUT"), "{refusal:?}");
+    assert_eq!(refusal.metadata.get("deadLetterTopic"), Some(&letters), "{refusal:?}");
+    let read = read_topic(cluster, &letters);
+    assert_eq!(read.len(), 1);
+    assert_eq!(header(&read[0], "dlq-kafka-error"), Some("_MSG_TIMED_OUT"), "{:?}", read[0]);
+    assert_eq!(read_topic(cluster, &topic).len(), 1, "the one before the fault");
+}
+
+fn what_is_too_large_even_there_is_cut() {
+    let cluster = Cluster::shared();
+    let settings = [("max.message.bytes", "10000")];
+    let (small, letters) =
+        (cluster.create_topic("small", 1, &settings), cluster.create_topic("letters", 1, &settings));
+    let sidecar = burying_in(&letters);
+    let large_value = refused(&sidecar, full(&small, &"x".repeat(20_000)));
+    large_value.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
+    let letter = check_letter(&large_value, &letters, &small);
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"the-key"[..]), Some(&b""[..])));
+    for (name, value) in [("dlq-cut", "value"), ("dlq-value-bytes", "20000"), ("tenant-id", "tenant-1")] {
+        assert_eq!(header(&letter, name), Some(value), "{letter:?}");
+    }
+    let large_header = with_header(full(&small, "v"), "filler", &"x".repeat(20_000));
+    let letter = check_letter(&refused(&sidecar, large_header), &letters, &small);
+    assert_eq!(header(&letter, "dlq-cut"), Some("headers,value"), "{letter:?}");
+    assert_eq!(header(&letter, "filler"), None);
+    assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="cut"}"#), Some(2));
+}
+
+fn a_dead_letter_that_cannot_be_written_is_said() {
+    let cluster = Cluster::shared();
+    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    let forbidden = cluster.create_topic("readonly-letters", 1, &[]);
+    let own = format!("{compacted}={forbidden}");
+    let cases = [
+        ("SIDECAR_BROKERS_WAIT_MS", "5000", format!("{compacted}.dlq"), "TOPIC_NOT_FOUND"),
+        ("SIDECAR_DEAD_LETTERS_TOPICS", own.as_str(), forbidden, "NOT_AUTHORIZED"),
+    ];
+    for (setting, value, letters, reason) in cases {
+        let sidecar = started(over_tls().env(setting, value));
+        let refusal = refused(&sidecar, text(&compacted, "no key"));
+        refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+        let told =
+            ["deadLetterTopic", "deadLetterError", "deadLetterOffset"].map(|name| refusal.metadata.get(name));
+        assert_eq!(told, [Some(&letters), Some(&reason.to_owned()), None], "{refusal:?}");
+        assert!(refusal.message.contains("could not be written"), "{}", refusal.message);
+        assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="failed"}"#), Some(1));
+    }
+    let off = started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", "off"));
+    let refusal = refused(&off, text(&compacted, "no key"));
+    refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+    assert!(!refusal.metadata.contains_key("deadLetterTopic"), "{refusal:?}");
+}
+
+fn a_callers_own_fault_has_no_dead_letter() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("letters", 1, &[]);
+    let topic = cluster.create_topic("own-fault", 1, &[]);
+    let sidecar = burying_in(&letters);
+    let beyond = ProducerRecord { partition: Some(7), ..text(&topic, "v") };
+    for record in [text("", "v"), text(&topic, &"x".repeat(1_000_001)), beyond] {
+        let refusal = refused(&sidecar, record);
+        assert_eq!(refusal.code, Code::InvalidArgument, "{refusal:?}");
+        assert!(!refusal.metadata.contains_key("deadLetterTopic"), "{refusal:?}");
+    }
+    run(async { send(&connect(&sidecar.grpc_address()), text(&topic, "good")).await.unwrap() });
+    assert_eq!(read_topic(cluster, &letters).len(), 0);
+}
+
+fn records_of_a_stream_have_dead_letters() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("letters", 2, &[]);
+    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = burying_in(&letters);
+    // Every third has no key, which a compacted topic refuses.
+    let records = |frame: u64| {
+        let value = move |number: u64| (frame * 30 + number, format!("{}", frame * 30 + number));
+        let record = |(number, value): (u64, String)| match number % 3 {
+            0 => text(&compacted, &value),
+            _ => keyed(text(&compacted, &value), &value),
+        };
+        (0..30).map(value).map(record).collect()
+    };
+    let frames = (0..4)
+        .map(|frame| SendBatchRequest {
+            sequence: frame + 1,
+            records: records(frame),
+            ..SendBatchRequest::default()
+        })
+        .collect();
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), frames));
+    end.unwrap();
+    let mut told = HashMap::new();
+    for (number, result) in answers.into_iter().flat_map(|answer| answer.results).enumerate() {
+        match result.result.unwrap() {
+            record_result::Result::Receipt(_) => assert_ne!(number % 3, 0),
+            record_result::Result::Error(error) => {
+                assert_eq!(number % 3, 0, "{error:?}");
+                let place =
+                    ["deadLetterPartition", "deadLetterOffset"].map(|name| error.metadata[name].clone());
+                told.insert(place, number.to_string());
+            }
+        }
+    }
+    assert_eq!(told.len(), 40);
+    let read = read_topic(cluster, &letters);
+    assert_eq!(read.len(), 40);
+    for letter in read {
+        let place = [letter.partition.to_string(), letter.offset.to_string()];
+        assert_eq!(told[&place].as_bytes(), letter.value.unwrap(), "each where its own answer says");
+    }
+}

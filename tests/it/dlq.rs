@@ -1,0 +1,210 @@
+//! `dlq`: dead letters printed, replayed and discarded, each once, whatever is killed in between.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use rdkafka::{
+    ClientConfig,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use testkit::{Cluster, Sidecar, SidecarBuilder, eventually, read_topic};
+
+use crate::{
+    client::{BINARY, READY, connect, keyed, over_tls, run, send, text, with_header},
+    commands::{Ended, to_end},
+};
+
+crate::tests!(
+    letters_are_listed_replayed_and_discarded_by_choice,
+    what_cannot_or_should_not_be_sent_is_left,
+    wrong_words_are_told,
+);
+
+pub mod alone {
+    //! The same with a large topic and a kill.
+    use super::a_replay_that_is_killed_goes_on_and_doubles_nothing;
+
+    crate::tests!(a_replay_that_is_killed_goes_on_and_doubles_nothing);
+}
+
+/// How many letters the killed replay has.
+const LETTERS: usize = 10_000;
+
+fn dlq(arguments: &[&str]) -> SidecarBuilder {
+    let builder = Sidecar::for_cluster(BINARY, Cluster::shared()).arg("dlq");
+    arguments.iter().fold(builder, |builder, argument| builder.arg(*argument))
+}
+
+fn done(arguments: &[&str]) -> Vec<String> {
+    let Ended { code, stdout, stderr } = to_end(dlq(arguments));
+    assert_eq!(code, Some(0), "{arguments:?}: {stdout:?} {stderr:?}");
+    stdout
+}
+
+fn listed(arguments: &[&str]) -> Vec<serde_json::Value> {
+    done(arguments).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Writes dead letters as a sidecar would: values from 0 on, each with its value for a key.
+fn bury(letters: &str, topic: &str, count: usize, further: &[(&str, &str)]) {
+    let cluster = Cluster::shared();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_plaintext())
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
+    let headers = [("dlq-topic", topic), ("dlq-reason", "TOPIC_NOT_FOUND"), ("dlq-persisted", "NO")];
+    for number in 0..count {
+        let value = number.to_string();
+        let mut native = OwnedHeaders::new();
+        for (key, value) in headers.iter().filter(|(name, _)| !further.iter().any(|(other, _)| other == name))
+        {
+            native = native.insert(Header { key, value: Some(*value) });
+        }
+        for (key, value) in further {
+            native = native.insert(Header { key, value: Some(*value) });
+        }
+        let mut record = BaseRecord::to(letters).key(&value).payload(&value).headers(native);
+        while let Err((_, back)) = producer.send(record) {
+            producer.poll(Duration::from_millis(10));
+            record = back;
+        }
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+}
+
+fn values(topic: &str) -> Vec<String> {
+    let read = read_topic(Cluster::shared(), topic).into_iter();
+    let mut values: Vec<_> = read.map(|record| String::from_utf8(record.value.unwrap()).unwrap()).collect();
+    values.sort();
+    values
+}
+
+fn letters_are_listed_replayed_and_discarded_by_choice() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("dlq", 2, &[]);
+    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    let late = format!("{letters}-late");
+    let sidecar = over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters).start();
+    sidecar.wait_ready(READY);
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        for number in 0..10 {
+            let tenant = if number % 2 == 0 { "even" } else { "odd" };
+            let record = keyed(text(&late, &number.to_string()), &number.to_string());
+            send(&client, with_header(record, "tenant-id", tenant)).await.unwrap_err();
+        }
+        for number in 0..3 {
+            send(&client, text(&compacted, &number.to_string())).await.unwrap_err();
+        }
+    });
+    let all = listed(&["list", &letters]);
+    assert_eq!(all.len(), 13, "{all:?}");
+    let of_even = listed(&["list", &letters, "--reason", "TOPIC_NOT_FOUND", "--tenant", "even"]);
+    assert_eq!(of_even.len(), 5, "{of_even:?}");
+    let shown = ["topic", "reason", "tenant", "persisted"].map(|name| of_even[0][name].as_str().unwrap());
+    assert_eq!(shown, [late.as_str(), "TOPIC_NOT_FOUND", "even", "NO"]);
+    assert_eq!(listed(&["list", &letters, "--until", "2020-01-01T00:00:00Z"]).len(), 0);
+    let gone = ["replay", &letters, "--reason", "TOPIC_NOT_FOUND"];
+    assert_eq!(done(&gone), ["0 replayed; 3 not asked for; 10 without their topic or partition"]);
+
+    cluster.create_topic_named(&late, 3, &[]);
+    let dry = [&gone[..], &["--dry-run"]].concat();
+    assert_eq!(done(&dry), ["10 would be replayed; 3 not asked for"]);
+    assert!(values(&late).is_empty());
+    let even = [&gone[..], &["--tenant", "even"]].concat();
+    assert_eq!(done(&even), ["5 replayed; 8 not asked for"]);
+    assert_eq!(values(&late), ["0", "2", "4", "6", "8"]);
+    // Each once, whichever choice names it again.
+    assert!(done(&gone)[0].starts_with("5 replayed"), "the odd ones");
+    assert!(done(&gone)[0].starts_with("0 replayed"), "none is left");
+    assert_eq!(values(&late), (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+    for record in read_topic(cluster, &late) {
+        let names: BTreeMap<_, _> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        assert!(
+            names.contains_key("tenant-id") && !names.keys().any(|name| name.starts_with("dlq-")),
+            "{names:?}"
+        );
+        assert_eq!(record.key, record.value);
+    }
+
+    assert_eq!(listed(&["list", &letters]).len(), 3);
+    assert_eq!(done(&["discard", &letters, "--dry-run"])[0].split(';').next(), Some("3 would be discarded"));
+    assert_eq!(done(&["discard", &letters])[0].split(';').next(), Some("3 discarded"));
+    assert_eq!(listed(&["list", &letters]).len(), 0);
+    assert_eq!(listed(&["list", &letters, "--all"]).len(), 13);
+    assert!(done(&["replay", &letters])[0].starts_with("0 replayed"));
+}
+
+fn what_cannot_or_should_not_be_sent_is_left() {
+    let cluster = Cluster::shared();
+    let [letters, topic] = ["dlq", "revived"].map(|name| cluster.create_topic(name, 1, &[]));
+    bury(&letters, &topic, 2, &[("dlq-cut", "value")]);
+    bury(&letters, &topic, 3, &[("dlq-persisted", "MAYBE")]);
+    bury(&letters, &topic, 4, &[("dlq-asked-partition", "7")]);
+    bury(&letters, "not a topic", 5, &[]);
+    let said = "0 replayed; 2 cut, so that they cannot be sent; 3 perhaps in their topics already (--may-double sends them); \
+                4 without their topic or partition; 5 no dead letters";
+    assert_eq!(done(&["replay", &letters]), [said]);
+    assert!(done(&["replay", &letters, "--may-double"])[0].starts_with("3 replayed"));
+    assert_eq!(values(&topic).len(), 3);
+    assert!(done(&["replay", &letters, "--may-double"])[0].starts_with("0 replayed"));
+    // What a topic refuses fails the run, and is said; it can be told apart and discarded.
+    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "10")]);
+    bury(&letters, &small, 1, &[]);
+    bury(&letters, &compacted, 1, &[]);
+    let Ended { code, stderr, .. } = to_end(dlq(&["replay", &letters]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.iter().any(|line| line.starts_with("RECORD_TOO_LARGE")), "{stderr:?}");
+    assert!(values(&compacted).is_empty(), "nothing of its batch");
+}
+
+fn wrong_words_are_told() {
+    for (arguments, said) in [
+        (&["list", "a b"][..], "is no topic"),
+        (&["list", "letters", "--since", "yesterday"], "RFC 3339"),
+        (&["replay"], "TOPIC"),
+        (&["bury", "letters"], "bury"),
+    ] {
+        let Ended { code, stderr, .. } = to_end(dlq(arguments));
+        assert_eq!(code, Some(64), "{arguments:?}");
+        assert!(stderr.iter().any(|line| line.contains(said)), "{arguments:?}: {stderr:?}");
+    }
+    let Ended { code, stderr, .. } = to_end(dlq(&["list", "no-such-letters"]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.iter().any(|line| line.starts_with("TOPIC_NOT_FOUND")), "{stderr:?}");
+}
+
+fn a_replay_that_is_killed_goes_on_and_doubles_nothing() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("dlq", 2, &[]);
+    let topic = cluster.create_topic("revived", 6, &[]);
+    bury(&letters, &topic, LETTERS, &[]);
+    for batches in [1, 3] {
+        let killed = dlq(&["replay", &letters]).start();
+        eventually(Duration::from_secs(60), "some are replayed", || {
+            (killed.stderr().iter().filter(|line| line.contains("done so far")).count() >= batches)
+                .then_some(())
+        });
+        killed.kill();
+    }
+    // One whose transaction may still be open; and two at once, of which one is fenced.
+    let ends = thread::scope(|scope| {
+        let runs = [(); 2].map(|()| scope.spawn(|| to_end(dlq(&["replay", &letters]))));
+        runs.map(|run| run.join().unwrap())
+    });
+    assert!(ends.iter().any(|end| end.code == Some(0)), "{ends:?}");
+    let mut expected: Vec<_> = (0..LETTERS).map(|number| number.to_string()).collect();
+    expected.sort();
+    let found = values(&topic);
+    assert_eq!(found.len(), LETTERS);
+    assert!(found == expected, "each once");
+    assert!(done(&["replay", &letters])[0].starts_with("0 replayed"));
+    // Readers of committed records can read to the end.
+    for partition in 0..6 {
+        let ends = cluster.end_offsets(&topic, partition);
+        assert_eq!(ends.last_stable, ends.high_watermark, "partition {partition}");
+    }
+}
