@@ -152,8 +152,9 @@ fn what_cannot_or_should_not_be_sent_is_left() {
     assert!(done(&["replay", &letters, "--may-double"])[0].starts_with("0 replayed"));
     // What a topic refuses fails the run, and is said; it can be told apart and discarded.
     let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
-    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "10")]);
-    bury(&letters, &small, 1, &[]);
+    // Large enough for the marker that ends a transaction; Kafka tries to write that for ever.
+    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "1000")]);
+    bury(&letters, &small, 1, &[("filler", &"x".repeat(2_000))]);
     bury(&letters, &compacted, 1, &[]);
     let Ended { code, stderr, .. } = to_end(dlq(&["replay", &letters]));
     assert_eq!(code, Some(1));
@@ -202,9 +203,5 @@ fn a_replay_that_is_killed_goes_on_and_doubles_nothing() {
     assert_eq!(found.len(), LETTERS);
     assert!(found == expected, "each once");
     assert!(done(&["replay", &letters])[0].starts_with("0 replayed"));
-    // Readers of committed records can read to the end.
-    for partition in 0..6 {
-        let ends = cluster.end_offsets(&topic, partition);
-        assert_eq!(ends.last_stable, ends.high_watermark, "partition {partition}");
-    }
+    cluster.nothing_hangs(&[&topic]);
 }
