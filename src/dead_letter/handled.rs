@@ -38,7 +38,7 @@ impl Handled {
         handled
     }
 
-    /// Writes what stands beside the offset; `None` where it is longer than [`TEXT_BYTES_MAX`].
+    /// Writes what stands beside the offset; `None` where it is longer than `TEXT_BYTES_MAX`.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         let mut text = String::new();

@@ -2,7 +2,7 @@
 //! no tenant takes all of it.
 //! Must never make anybody wait: what does not fit is refused at once.
 //!
-//! Each partition may hold at most [`PARTITION_FACTOR`] times what is free, each tenant [`TENANT_FACTOR`] times (the dynamic
+//! Each partition may hold at most `PARTITION_FACTOR` times what is free, each tenant `TENANT_FACTOR` times (the dynamic
 //! thresholds of shared switch buffers, Choudhury and Hahne, 1998): a partition that does not move stops at three quarters and
 //! leaves the rest to the others, two of them at three sevenths each, and nobody has to be told how many there will be. A
 //! tenant stops earlier, so that it does not fill its partition for the others there.
