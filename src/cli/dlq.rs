@@ -12,7 +12,6 @@ use crate::{
     app::replay,
     config::Purpose,
     dead_letter::Letter,
-    failure::Failure,
     pipeline::replay::{Asked, Counted, Deed, Seen},
     record::Topic,
 };
@@ -64,7 +63,7 @@ pub fn run(arguments: &DlqArguments) -> Exit {
             Exit::Clean
         }
         Err(failure) => {
-            complain(&said(&failure));
+            complain(&failure.to_string());
             Exit::Fault
         }
     }
@@ -115,8 +114,4 @@ fn summary(arguments: &DlqArguments, counted: &Counted) -> String {
     ];
     let left = left.iter().filter(|(count, _)| **count > 0).map(|(count, why)| format!("; {count} {why}"));
     format!("{done} {what}{}", left.collect::<String>())
-}
-
-fn said(failure: &Failure) -> String {
-    format!("{failure}")
 }

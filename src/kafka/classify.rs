@@ -31,8 +31,13 @@ pub fn delivery(code: Code, status: MessageStatus, topic: &Topic, partition: i32
 
 /// Turns the error of a topic's metadata into a failure; `None` where the topic is there or will soon be.
 #[must_use]
-pub fn topic_metadata(code: RDKafkaRespErr, topic: &Topic) -> Option<Failure> {
-    let code = Code::from(code);
+pub fn topic_metadata(code: RDKafkaRespErr, topic_name: &Topic) -> Option<Failure> {
+    topic(Code::from(code), topic_name)
+}
+
+/// Turns an error about a topic into a failure; `None` where the topic is there or will soon be.
+#[must_use]
+pub fn topic(code: Code, topic: &Topic) -> Option<Failure> {
     let reason = match code {
         Code::NoError | Code::LeaderNotAvailable => return None,
         Code::InvalidTopic => Reason::TopicNotFound,

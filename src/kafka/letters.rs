@@ -12,13 +12,13 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
 };
 
 use super::{classify, producer};
 use crate::{
     failure::{Failure, Reason},
-    record::{Header, Record, Topic},
+    record::{Record, Topic},
 };
 
 /// How long one look for a record lasts at most, in milliseconds.
@@ -159,7 +159,7 @@ impl LettersReader {
                 Some(Err(error)) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                     if classify::is_of_topic(code) {
-                        return Err(classify::topic_metadata(code_of(&error), &self.topic)
+                        return Err(classify::topic(code, &self.topic)
                             .unwrap_or_else(|| unreachable(&self.topic, &error)));
                     }
                     tracing::debug!(code = classify::name(code), "reading goes on");
@@ -171,18 +171,11 @@ impl LettersReader {
     }
 
     fn record(&self, message: &BorrowedMessage<'_>) -> Record {
-        let headers = message.headers().map(|headers| {
-            let read = headers.iter().map(|header| Header {
-                name: header.key.to_owned(),
-                value: header.value.map(Bytes::copy_from_slice),
-            });
-            read.collect()
-        });
         Record {
             topic: self.topic.clone(),
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers.unwrap_or_default(),
+            headers: message.headers().map(producer::read_headers).unwrap_or_default(),
             partition: None,
             timestamp_ms: message.timestamp().to_millis().unwrap_or_default().max(1),
             message_id: None,
@@ -193,15 +186,6 @@ impl LettersReader {
 impl fmt::Debug for LettersReader {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("LettersReader").field("topic", &self.topic).finish_non_exhaustive()
-    }
-}
-
-fn code_of(error: &KafkaError) -> rdkafka::types::RDKafkaRespErr {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        }
-        _ => rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
     }
 }
 

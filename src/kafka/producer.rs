@@ -16,7 +16,7 @@ use rdkafka::{
     ClientConfig,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders},
+    message::{BorrowedMessage, Header, Headers, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
@@ -162,6 +162,15 @@ fn client_config(properties: &[(String, String)]) -> ClientConfig {
     config
 }
 
+/// Copies headers out of librdkafka's form.
+pub(super) fn read_headers(headers: &impl Headers) -> Vec<record::Header> {
+    let read = |header: Header<'_, &[u8]>| record::Header {
+        name: header.key.to_owned(),
+        value: header.value.map(Bytes::copy_from_slice),
+    };
+    headers.iter().map(read).collect()
+}
+
 /// Takes the passwords out of librdkafka's words.
 pub(super) fn redacted(words: &str, properties: &[(String, String)]) -> String {
     let secrets = properties.iter().filter(|(name, value)| name.contains("password") && !value.is_empty());
@@ -198,11 +207,7 @@ impl NativeHeaders {
     /// Reads them back.
     #[must_use]
     pub fn read(&self) -> Vec<record::Header> {
-        let read = |header: Header<'_, &[u8]>| record::Header {
-            name: header.key.to_owned(),
-            value: header.value.map(Bytes::copy_from_slice),
-        };
-        self.0.iter().map(read).collect()
+        read_headers(&self.0)
     }
 
     /// Copies the headers of a record that came back.
