@@ -1,6 +1,7 @@
 //! Owns the composition: settings in, a running sidecar out; the only place that constructs everything.
 //! Must never decide about a record.
 
+mod connect;
 pub mod replay;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
@@ -8,12 +9,10 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::connect::Connected;
 use crate::{
     admin::{self, Admin},
-    config::{
-        Config, Limits, Listen,
-        librdkafka::{self, Property},
-    },
+    config::{Config, Limits, Listen, source::SecretFiles},
     failure::{Failure, Reason},
     grpc::{
         Service,
@@ -21,13 +20,9 @@ use crate::{
         server::{self, Routes, ServerError},
     },
     kafka::{
-        committed::CommittedOffsets,
-        context::Context,
-        lane::LaneSettings,
-        producer::{ConnectError, Producer},
+        producer::ConnectError,
         reachability::{Reachability, State},
         statistics::Statistics,
-        topics::{Topics, TopicsBounds},
     },
     lifecycle::{Lifecycle, Phase},
     pipeline::{
@@ -35,7 +30,6 @@ use crate::{
         forward::Forwarder,
         readiness::{self, Readiness},
         send::{Drained, Sender},
-        way::{Flows, Way},
     },
     telemetry::metrics::Metrics,
 };
@@ -100,7 +94,11 @@ impl App {
     ///
     /// # Errors
     /// Where an address is taken or librdkafka refuses the settings.
-    pub async fn build(config: &Config, bootstrap_servers: Option<String>) -> Result<Self, AppError> {
+    pub async fn build(
+        config: &Config,
+        files: Arc<SecretFiles>,
+        bootstrap_servers: Option<String>,
+    ) -> Result<Self, AppError> {
         let listener = Listener::open(&config.listen).await.map_err(cannot_listen(&config.listen))?;
         let admin_address = config.admin_listen;
         let admin_listener = TcpListener::bind(admin_address)
@@ -109,12 +107,14 @@ impl App {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
         let (dead_letters, dead) = DeadLetters::new(config.dead_letters.destinations.clone());
-        let (way, statistics) = connect(config, bootstrap_servers.as_deref(), dead_letters)?;
+        let Connected { way, access, statistics, refused } =
+            connect::connect(config, files, bootstrap_servers, dead_letters, &metrics)?;
         let reachability = Arc::clone(&way.reachability);
         let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&sender).write_dead_letters(dead));
-        let (tell, readiness) = watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false));
-        let forwarder = forwarder(config, &sender, &metrics, bootstrap_servers.as_deref())?;
+        let (tell, readiness) =
+            watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false, None));
+        let forwarder = connect::forwarder(config, &access, &sender, &metrics)?;
         let service = Service::new(
             config,
             Arc::clone(&sender),
@@ -123,7 +123,8 @@ impl App {
             lifecycle.clone(),
         );
         let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
-        follow(&lifecycle, reachability, tell, &sender, statistics, &metrics);
+        tokio::spawn(tell_statistics(statistics, Arc::clone(&metrics)));
+        follow(&lifecycle, reachability, refused, tell, &sender, &metrics);
         Ok(Self {
             limits: config.limits.clone(),
             drain: config.drain,
@@ -204,81 +205,27 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Starts the producer and its metadata thread.
-fn connect(
-    config: &Config,
-    bootstrap_servers: Option<&str>,
-    dead_letters: DeadLetters,
-) -> Result<(Arc<Way>, watch::Receiver<Statistics>), AppError> {
-    let properties = pairs(&librdkafka::producer_properties(config), bootstrap_servers);
-    let reachability = Arc::new(Reachability::default());
-    let flows = Arc::new(Flows::default());
-    let reported = Arc::clone(&flows);
-    let context =
-        Context::new(Arc::clone(&reachability), move |mark, delivery| reported.reported(mark, delivery));
-    let statistics = context.statistics();
-    let producer = Producer::start(&properties, context)?;
-    let bounds = TopicsBounds {
-        refresh: config.topics.refresh,
-        unknown: config.topics.unknown,
-        max: config.topics.max,
-    };
-    let topics =
-        Topics::start(producer.client(), Arc::clone(&reachability), bounds).map_err(AppError::Thread)?;
-    Ok((Way::new(producer, reachability, topics, flows, dead_letters), statistics))
-}
-
-/// Starts the lanes and the reader of committed offsets.
-fn forwarder(
-    config: &Config,
-    sender: &Arc<Sender>,
-    metrics: &Arc<Metrics>,
-    bootstrap_servers: Option<&str>,
-) -> Result<Arc<Forwarder>, AppError> {
-    let reader = pairs(&librdkafka::reader_properties(config), bootstrap_servers);
-    let committed = CommittedOffsets::start(&reader)?;
-    let settings = |lane: usize| {
-        let id = format!("{}.{}.{lane}", config.transactional_id_prefix, config.instance_id);
-        LaneSettings {
-            properties: pairs(&librdkafka::lane_properties(config, &id), bootstrap_servers),
-            init_wait: Duration::from_millis(LANES_INIT_MS),
-            step_wait: config.transactions.stuck,
-            transaction_timeout: config.transactions.timeout,
-            metrics: Arc::clone(metrics),
-        }
-    };
-    Forwarder::start(config, Arc::clone(sender), committed, settings).map_err(AppError::Thread)
-}
-
-/// Takes properties apart for librdkafka; in `dev` the servers come from the embedded cluster.
-fn pairs(properties: &[Property], bootstrap_servers: Option<&str>) -> Vec<(String, String)> {
-    let pair = |property: &Property| (property.name.clone(), property.expose().to_owned());
-    let servers = bootstrap_servers.map(|servers| ("bootstrap.servers".to_owned(), servers.to_owned()));
-    properties.iter().map(pair).chain(servers).collect()
-}
-
 /// Starts what follows the state of the cluster for as long as the process runs.
 fn follow(
     lifecycle: &Lifecycle,
     reachability: Arc<Reachability>,
+    refused: watch::Receiver<Option<String>>,
     tell: watch::Sender<Readiness>,
     sender: &Arc<Sender>,
-    statistics: watch::Receiver<Statistics>,
     metrics: &Arc<Metrics>,
 ) {
     let sender = Arc::clone(sender);
     tokio::spawn(async move { sender.follow_connection().await });
     tokio::spawn(tell_connection(reachability.watch(), Arc::clone(metrics)));
-    tokio::spawn(tell_statistics(statistics, Arc::clone(metrics)));
     let lifecycle = lifecycle.clone();
-    tokio::spawn(async move { readiness::follow(lifecycle, &reachability, tell).await });
+    tokio::spawn(async move { readiness::follow(lifecycle, &reachability, refused, tell).await });
 }
 
 /// Logs each change of the connection and keeps its gauge.
 async fn tell_connection(mut state: watch::Receiver<State>, metrics: Arc<Metrics>) {
     loop {
         let now = state.borrow_and_update().clone();
-        metrics.connected(now == State::Connected);
+        metrics.client().connected(now == State::Connected);
         match &now {
             State::Connecting | State::Connected => tracing::info!("{}", now.sentence()),
             State::Unreachable(_) => tracing::warn!("{}", now.sentence()),
@@ -293,9 +240,9 @@ async fn tell_connection(mut state: watch::Receiver<State>, metrics: Arc<Metrics
 async fn tell_statistics(mut statistics: watch::Receiver<Statistics>, metrics: Arc<Metrics>) {
     while statistics.changed().await.is_ok() {
         let now = statistics.borrow_and_update().clone();
-        metrics.queue(now.queue_records, now.queue_bytes);
+        metrics.client().queue(now.queue_records, now.queue_bytes);
         for (broker, round_trip_us) in &now.round_trips_us {
-            metrics.round_trip(broker, *round_trip_us);
+            metrics.client().round_trip(broker, *round_trip_us);
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod librdkafka;
 pub mod problem;
 pub mod source;
 pub mod table;
+pub mod watch;
 
 mod assemble;
 mod checks;
@@ -17,6 +18,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,6 +33,15 @@ pub enum Purpose {
     Serve,
     /// A sidecar on an embedded cluster: brokers and security are ignored.
     Dev,
+}
+
+/// What the files of secrets and certificates ask for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The settings with what the files held when they were last whole.
+    pub config: Arc<Config>,
+    /// What is wrong with the files as they are now.
+    pub problem: Option<String>,
 }
 
 /// Every setting, checked; `Debug` prints no secret.
@@ -85,6 +96,8 @@ pub struct Kafka {
     pub client_id: String,
     /// Encryption and credentials.
     pub security: Security,
+    /// How often the files of secrets and certificates are looked at.
+    pub files_look: Duration,
     /// How long a batch waits for more records.
     pub linger: Duration,
     /// The largest batch, in bytes.

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::{AppError, LANES_INIT_MS, pairs};
+use super::{AppError, LANES_INIT_MS};
 use crate::{
-    config::{Config, librdkafka},
+    config::Config,
     kafka::{
+        access::Access,
         lane::{Lane, LaneSettings},
         letters::LettersReader,
         producer::check,
@@ -20,17 +21,17 @@ use crate::{
 /// # Errors
 /// Where librdkafka refuses the settings, or a thread cannot be started.
 pub fn build(config: &Config, asked: Asked) -> Result<Run, AppError> {
-    let reader = pairs(&librdkafka::reader_properties(config), None);
-    let reader = LettersReader::start(&reader, &asked.group, asked.topic.clone())?;
+    let access = Access::fixed(config);
+    let reader = LettersReader::start(&access.reader(), &asked.group, asked.topic.clone())?;
     let lane = match asked.deed {
         Deed::Nothing => None,
         Deed::Replay | Deed::Discard => {
             // The same for every run over the topic: a second one fences the first.
             let id = format!("{}.dlq.{}", config.transactional_id_prefix, asked.topic);
-            let properties = pairs(&librdkafka::lane_properties(config, &id), None);
-            check(&properties)?;
+            check(&access.lane(&id))?;
             let settings = LaneSettings {
-                properties,
+                access,
+                id,
                 init_wait: Duration::from_millis(LANES_INIT_MS),
                 step_wait: config.transactions.stuck,
                 transaction_timeout: config.transactions.timeout,

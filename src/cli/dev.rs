@@ -36,7 +36,7 @@ pub fn run(arguments: &SettingArguments) -> Exit {
         }
     };
     runtime.block_on(async {
-        match App::build(&loaded.config, Some(embedded.bootstrap_servers())).await {
+        match App::build(&loaded.config, loaded.files, Some(embedded.bootstrap_servers())).await {
             Ok(app) => {
                 let addresses = app.addresses();
                 tell(&greeting(&addresses.grpc, &addresses.admin));

@@ -1,6 +1,8 @@
 //! Owns `serve`: the sidecar before a real cluster, from its start to its last log line.
 //! Must never go on with settings that librdkafka refuses.
 
+use std::sync::Arc;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,7 +28,7 @@ pub fn run(arguments: &SettingArguments) -> Exit {
     };
     raise_file_limit();
     runtime.block_on(async {
-        let app = match App::build(&loaded.config, None).await {
+        let app = match App::build(&loaded.config, Arc::clone(&loaded.files), None).await {
             Ok(app) => app,
             Err(error) => return failed(&error),
         };

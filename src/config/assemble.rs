@@ -157,6 +157,7 @@ fn kafka(reader: &mut Reader<'_>, purpose: Purpose) -> Kafka {
         brokers,
         client_id: reader.text("kafka.client_id"),
         security,
+        files_look: reader.duration("kafka.files_look_ms"),
         linger: reader.duration("kafka.linger_ms"),
         batch_bytes: reader.size("kafka.batch_bytes"),
         compression: reader.choice("kafka.compression", Compression::parse, Compression::None),

@@ -4,15 +4,20 @@
 
 mod environment;
 mod file;
+mod files;
 mod nearest;
 mod secrets;
 mod tree;
 
-pub use self::environment::Environment;
+pub use self::{
+    environment::Environment,
+    files::{Look, SecretFiles},
+};
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use secrecy::SecretString;
@@ -48,6 +53,8 @@ pub struct Loaded {
     pub origins: Vec<(&'static str, Origin)>,
     /// What each may be shown as, in the same order; secrets are `(set)`, what has no value is `(unset)`.
     pub shown: Vec<(&'static str, String)>,
+    /// The files that hold secrets and certificates.
+    pub files: Arc<SecretFiles>,
 }
 
 /// A value with where it was said.
@@ -98,13 +105,14 @@ pub fn load_judged(
             None => values.mark_broken(setting.key),
         }
     }
+    let files = SecretFiles::of(&values, purpose);
     match purpose {
         Purpose::Serve => problems.extend(secrets::read(&mut values)),
         Purpose::Dev => {}
     }
     problems.extend(judge(&further(&values)));
     match assemble::assemble(&values, purpose) {
-        Ok(config) if problems.is_empty() => Ok(loaded(config, &values)),
+        Ok(config) if problems.is_empty() => Ok(loaded(config, &values, files)),
         Ok(_) => Err(Problems(problems)),
         Err(more) => {
             problems.extend(more);
@@ -149,13 +157,14 @@ fn flags(flags: &[(&'static str, String)]) -> Vec<Said> {
     said.collect()
 }
 
-fn loaded(config: Config, values: &Values) -> Loaded {
+fn loaded(config: Config, values: &Values, files: SecretFiles) -> Loaded {
     let keys = || table::settings().iter().map(|setting| setting.key);
     let shown = |key| values.get(key).map_or_else(|| "(unset)".to_owned(), Value::shown);
     Loaded {
         config,
         origins: keys().map(|key| (key, values.origin(key))).collect(),
         shown: keys().map(|key| (key, shown(key))).collect(),
+        files: Arc::new(files),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Value {
 }
 
 /// The values in force, each with its origin.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Values {
     found: BTreeMap<&'static str, (Value, Origin)>,
     broken: BTreeSet<&'static str>,

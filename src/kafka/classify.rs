@@ -59,6 +59,12 @@ pub fn is_anothers(code: Code) -> bool {
     matches!(code, Code::InvalidDifferentRecord)
 }
 
+/// Returns whether librdkafka did not try to send a record because its producer met a fatal error or was given up.
+#[must_use]
+pub fn is_of_producer(code: Code) -> bool {
+    matches!(code, Code::Fatal | Code::PurgeQueue)
+}
+
 /// Returns whether librdkafka gave a record up because its time was over.
 #[must_use]
 pub fn is_out_of_retries(code: Code) -> bool {

@@ -15,7 +15,11 @@ use std::{
 use parking_lot::Mutex;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, consumer::BaseConsumer, error::RDKafkaErrorCode};
 
-use super::{classify, ffi, producer::ConnectError};
+use super::{
+    access::{Access, Properties},
+    classify, ffi,
+    producer::ConnectError,
+};
 use crate::{failure::Failure, offsets::Committed, record::Topic};
 
 /// The pause before offsets are asked for again that a transaction is about to commit.
@@ -26,7 +30,7 @@ const QUESTION_MS_MAX: u64 = 5_000;
 /// Asks groups for their offsets; cheap to clone.
 #[derive(Clone)]
 pub struct CommittedOffsets {
-    properties: Arc<[(String, String)]>,
+    access: Arc<Mutex<Access>>,
     /// The one that is asked next; those who ask now may still have its predecessor.
     consumer: Arc<Mutex<Arc<BaseConsumer>>>,
 }
@@ -36,9 +40,9 @@ impl CommittedOffsets {
     ///
     /// # Errors
     /// Where librdkafka refuses the properties.
-    pub fn start(properties: &[(String, String)]) -> Result<Self, ConnectError> {
-        let consumer = Arc::new(Mutex::new(Arc::new(consumer(properties)?)));
-        Ok(Self { properties: properties.into(), consumer })
+    pub fn start(access: Access) -> Result<Self, ConnectError> {
+        let consumer = Arc::new(Mutex::new(Arc::new(consumer(&access.reader())?)));
+        Ok(Self { access: Arc::new(Mutex::new(access)), consumer })
     }
 
     /// Asks for what a group has committed, in the order of the partitions; waits out what is about to be committed. Blocks.
@@ -55,7 +59,11 @@ impl CommittedOffsets {
         loop {
             let left = by.saturating_duration_since(Instant::now());
             let question = left.min(Duration::from_millis(QUESTION_MS_MAX));
-            let consumer = Arc::clone(&self.consumer.lock());
+            let mut consumer = Arc::clone(&self.consumer.lock());
+            if self.access.lock().has_changed() {
+                self.replace(consumer);
+                consumer = Arc::clone(&self.consumer.lock());
+            }
             let code = match ask(&consumer, group, partitions, question) {
                 Ok(committed) => return Ok(committed),
                 Err(code) => code,
@@ -70,12 +78,17 @@ impl CommittedOffsets {
         }
     }
 
-    /// Takes a new consumer in place of one that did not answer in time.
+    /// Takes a new consumer in place of one that did not answer in time, or that has other secrets than those in force.
     fn replace(&self, silent: Arc<BaseConsumer>) {
         {
             let mut current = self.consumer.lock();
             if Arc::ptr_eq(&current, &silent) {
-                match consumer(&self.properties) {
+                let properties = {
+                    let mut access = self.access.lock();
+                    access.note();
+                    access.reader()
+                };
+                match consumer(&properties) {
                     Ok(new) => *current = Arc::new(new),
                     Err(_) => tracing::warn!("a new reader of committed offsets could not be made"),
                 }
@@ -87,7 +100,7 @@ impl CommittedOffsets {
     }
 }
 
-fn consumer(properties: &[(String, String)]) -> Result<BaseConsumer, ConnectError> {
+fn consumer(properties: &Properties) -> Result<BaseConsumer, ConnectError> {
     let mut config = ClientConfig::new();
     config.set_log_level(RDKafkaLogLevel::Warning);
     for (name, value) in properties {

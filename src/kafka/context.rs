@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use rdkafka::{
     ClientContext, Message as _,
     config::RDKafkaLogLevel,
@@ -46,11 +47,20 @@ pub type Delivery = Result<Delivered, Undelivered>;
 
 type OnDelivery = Box<dyn Fn(u64, Delivery) + Send + Sync>;
 
+/// Who hears of a producer's connections and statistics; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Observer {
+    /// Whether the cluster is there, as this producer sees it.
+    pub reachability: Arc<Reachability>,
+    /// What it told last.
+    pub statistics: watch::Sender<Statistics>,
+}
+
 /// The callbacks of one producer; a number travels with each record and comes back with its report.
 pub struct Context {
     on_delivery: OnDelivery,
-    reachability: Arc<Reachability>,
-    statistics: watch::Sender<Statistics>,
+    /// Another one takes over when the producer comes into use, or goes out of it.
+    observer: RwLock<Observer>,
 }
 
 // === impl Undelivered ===
@@ -58,8 +68,15 @@ pub struct Context {
 impl Undelivered {
     /// Makes the report of a record that librdkafka did not even take over.
     #[must_use]
-    pub fn not_taken(code: RDKafkaErrorCode) -> Self {
-        Self { code, status: ffi::MessageStatus::NotPersisted, headers: None }
+    pub fn not_taken(code: RDKafkaErrorCode, headers: Option<NativeHeaders>) -> Self {
+        Self { code, status: ffi::MessageStatus::NotPersisted, headers }
+    }
+
+    /// Makes the report of a record whose producer was left behind before it told.
+    #[must_use]
+    pub const fn left_behind() -> Self {
+        let status = ffi::MessageStatus::PossiblyPersisted;
+        Self { code: RDKafkaErrorCode::Fail, status, headers: None }
     }
 
     /// Returns whether the record, or another of its batch, was too large and nothing of the batch was written.
@@ -72,6 +89,12 @@ impl Undelivered {
     #[must_use]
     pub fn is_anothers(&self) -> bool {
         self.status == ffi::MessageStatus::NotPersisted && classify::is_anothers(self.code)
+    }
+
+    /// Returns whether nothing was wrong with the record: its producer was given up before the record was sent.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.status == ffi::MessageStatus::NotPersisted && classify::is_of_producer(self.code)
     }
 
     /// Tells whether librdkafka tried for as long as it tries (`kafka.message_timeout_ms`).
@@ -102,20 +125,17 @@ impl fmt::Debug for Undelivered {
 
 impl Context {
     /// Makes the callbacks; `on_delivery` runs on the polling thread and must be quick.
-    pub fn new(
-        reachability: Arc<Reachability>,
-        on_delivery: impl Fn(u64, Delivery) + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            on_delivery: Box::new(on_delivery),
-            reachability,
-            statistics: watch::Sender::new(Statistics::default()),
-        }
+    pub fn new(observer: Observer, on_delivery: impl Fn(u64, Delivery) + Send + Sync + 'static) -> Self {
+        Self { on_delivery: Box::new(on_delivery), observer: RwLock::new(observer) }
     }
 
-    /// Returns a receiver of the statistics.
-    pub fn statistics(&self) -> watch::Receiver<Statistics> {
-        self.statistics.subscribe()
+    /// Tells another observer from now on.
+    pub fn tell(&self, observer: Observer) {
+        *self.observer.write() = observer;
+    }
+
+    fn observer(&self) -> RwLockReadGuard<'_, Observer> {
+        self.observer.read()
     }
 }
 
@@ -138,8 +158,9 @@ impl ClientContext for Context {
     fn stats_raw(&self, json: &[u8]) {
         guarded("statistics", || {
             if let Some(read) = statistics::read(json) {
-                self.reachability.brokers_connected(read.brokers_connected);
-                self.statistics.send_replace(read);
+                let observer = self.observer();
+                observer.reachability.brokers_connected(read.brokers_connected);
+                observer.statistics.send_replace(read);
             }
         });
     }
@@ -149,7 +170,7 @@ impl ClientContext for Context {
         guarded("error", || {
             if let Some(code) = error.rdkafka_error_code() {
                 tracing::debug!(code = classify::name(code), "{sentence}");
-                self.reachability.client_error(code, sentence);
+                self.observer().reachability.client_error(code, sentence);
             }
         });
     }
@@ -198,11 +219,11 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_callback_ends_there() {
-        let context = Context::new(Arc::default(), |_, _| panic!("planted"));
+        let context = Context::new(Observer::default(), |_, _| panic!("planted"));
         let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
         context.error(error, "gone");
         guarded("test", || {
-            (context.on_delivery)(0, Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull)));
+            (context.on_delivery)(0, Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull, None)));
         });
     }
 }

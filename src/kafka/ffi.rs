@@ -2,6 +2,7 @@
 //! Must never keep a pointer beyond the call that was given it.
 #![expect(unsafe_code, reason = "rust-rdkafka wraps none of these calls")]
 
+mod intercepted;
 mod offsets;
 mod transactional;
 

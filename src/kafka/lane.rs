@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use self::{runner::Runner, steps::Steps};
-use super::{context::Delivered, transaction::CallError};
+use super::{access::Access, context::Delivered, transaction::CallError};
 use crate::{
     offsets::Group,
     record::{Record, Topic},
@@ -26,8 +26,10 @@ use crate::{
 /// What a lane is told once.
 #[derive(Clone)]
 pub struct LaneSettings {
-    /// librdkafka's properties, `transactional.id` and `transaction.timeout.ms` among them.
-    pub properties: Vec<(String, String)>,
+    /// How its producers reach the cluster.
+    pub access: Access,
+    /// The id (`transactional.id`).
+    pub id: String,
     /// How long one attempt to initialise the id may take.
     pub init_wait: Duration,
     /// How long adding a group's offsets, and the delivery of all records, may take.

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -20,7 +20,10 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
-use super::context::{Context, Undelivered};
+use super::{
+    context::{Context, Observer, Undelivered},
+    ffi,
+};
 use crate::record::{self, Record};
 
 /// How long one turn of the polling thread lasts at most; also how long an end waits for it.
@@ -52,8 +55,12 @@ pub struct NativeHeaders(OwnedHeaders);
 /// A running producer.
 pub struct Producer {
     client: Arc<Client>,
+    serial: u64,
     stop: Arc<AtomicBool>,
+    /// How many turns its polling thread has begun.
+    turns: Arc<AtomicU64>,
     polling: Option<JoinHandle<()>>,
+    is_left_behind: AtomicBool,
 }
 
 impl Producer {
@@ -62,22 +69,67 @@ impl Producer {
     /// # Errors
     /// Where librdkafka refuses the properties; no value is in the error.
     pub fn start(properties: &[(String, String)], context: Context) -> Result<Self, ConnectError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let config = client_config(properties);
         let client = Client::from_config_and_context(&config, context)
             .map_err(|error| without_value(&error, properties))?;
         let client = Arc::new(client);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let polled = Arc::clone(&client);
-        let stopped = Arc::clone(&stop);
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&turns));
         let polling = thread::Builder::new()
             .name("kafka-poll".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Acquire) {
+                    counted.fetch_add(1, Ordering::Relaxed);
                     polled.poll(Duration::from_millis(POLL_MS));
                 }
             })
             .map_err(ConnectError::Thread)?;
-        Ok(Self { client, stop, polling: Some(polling) })
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            client,
+            serial,
+            stop,
+            turns,
+            polling: Some(polling),
+            is_left_behind: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the number that tells it from all other producers of the process.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Returns how many turns its polling thread has begun; one that makes no more of them is stuck in a callback, or dead.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many records and other messages of librdkafka's have not come back yet.
+    #[must_use]
+    pub fn unreported(&self) -> usize {
+        usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Returns the words of the fatal error that it met, after which it takes no record.
+    #[must_use]
+    pub fn fatal_error(&self) -> Option<String> {
+        self.client.client().fatal_error().map(|(_, words)| words)
+    }
+
+    /// Asks any broker whether it lets this producer in, and waits for the answer. Blocks.
+    #[must_use]
+    pub fn is_answered(&self, wait: Duration) -> bool {
+        ffi::cluster_answers(self.client.client(), wait)
+    }
+
+    /// Has its callbacks tell another observer.
+    pub fn tell(&self, observer: Observer) {
+        self.client.context().tell(observer);
     }
 
     /// Returns the client, for metadata.
@@ -111,14 +163,23 @@ impl Producer {
         if let Some(NativeHeaders(headers)) = headers {
             outgoing = outgoing.headers(headers);
         }
-        self.client.send(outgoing).map_err(|(error, _)| {
-            Undelivered::not_taken(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))
+        self.client.send(outgoing).map_err(|(error, returned)| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            Undelivered::not_taken(code, returned.headers.map(NativeHeaders))
         })
     }
 
     /// Gives up every record still in librdkafka; reports follow that say of each whether it may be written.
     pub fn give_up(&self) {
         self.client.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Leaves it behind, because its polling thread does not come back: nothing more of it is sent, and no report of it is to be
+    /// waited for.
+    pub fn leave_behind(&self) {
+        self.is_left_behind.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::Release);
+        self.give_up();
     }
 }
 
@@ -129,6 +190,7 @@ impl Drop for Producer {
         // A report may have been the last to hold the producer: that thread cannot wait for itself.
         if let Some(polling) = self.polling.take()
             && polling.thread().id() != thread::current().id()
+            && !self.is_left_behind.load(Ordering::Acquire)
             && polling.join().is_err()
         {
             tracing::error!("the polling thread had panicked");
@@ -235,7 +297,9 @@ mod tests {
             ],
         ] {
             let refused = match check(&properties) {
-                Ok(()) => Producer::start(&properties, Context::new(Arc::default(), |_, _| ())).map(drop),
+                Ok(()) => {
+                    Producer::start(&properties, Context::new(Observer::default(), |_, _| ())).map(drop)
+                }
                 Err(error) => Err(error),
             };
             let error = refused.expect_err("librdkafka takes none of these");

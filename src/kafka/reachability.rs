@@ -18,7 +18,7 @@ pub enum State {
     Unreachable(String),
     /// The brokers refuse our credentials, or TLS failed; the sentence says how.
     Refused(String),
-    /// The producer met an error after which it cannot go on.
+    /// The producer met an error after which it cannot go on; another one is about to take its place.
     Fatal(String),
 }
 
@@ -59,6 +59,17 @@ impl Reachability {
         self.become_state(State::Connected);
     }
 
+    /// Notes that the producer in use met a fatal error.
+    pub fn met_fatal_error(&self, words: String) {
+        self.become_state(State::Fatal(words));
+    }
+
+    /// Notes that another producer is in use, which has been let in; also a fatal error is left behind with the one before.
+    pub fn begin_anew(&self) {
+        *self.last_error.lock() = None;
+        self.state.send_replace(State::Connected);
+    }
+
     /// Notes how many connections stand, as the statistics say.
     pub fn brokers_connected(&self, count: usize) {
         if count > 0 {
@@ -73,7 +84,7 @@ impl Reachability {
     /// Notes a client-wide error with librdkafka's sentence for it.
     pub fn client_error(&self, code: RDKafkaErrorCode, sentence: &str) {
         match classify::client_error(code) {
-            ClientError::Fatal => self.become_state(State::Fatal(sentence.to_owned())),
+            ClientError::Fatal => self.met_fatal_error(sentence.to_owned()),
             ClientError::Refused => self.unless_connected(State::Refused(sentence.to_owned())),
             ClientError::AllBrokersDown => {
                 // It counts brokers, and says less than the errors of their connections before it.
@@ -102,7 +113,7 @@ impl Reachability {
         }
     }
 
-    /// Moves on to the state; a fatal error is never left. A new sentence for the same state replaces the old one quietly:
+    /// Moves on to the state; a fatal error is left with its producer alone. A new sentence for the same state replaces the old one quietly:
     /// an outage of three brokers is one event, however many connections fail in it.
     fn become_state(&self, next: State) {
         self.state.send_if_modified(|state| {
@@ -127,7 +138,9 @@ impl State {
             Self::Refused(reason) => {
                 format!("Kafka refuses the sidecar's credentials, or TLS failed: {reason}")
             }
-            Self::Fatal(reason) => format!("the producer met a fatal error and cannot go on: {reason}"),
+            Self::Fatal(reason) => {
+                format!("the producer met a fatal error, and no other could take its place yet: {reason}")
+            }
         }
     }
 }
@@ -170,10 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fatal_error_is_never_left() {
+    fn a_fatal_error_is_left_with_its_producer_alone() {
         let reachability = Reachability::default();
         reachability.client_error(Code::Fatal, "fenced");
         reachability.broker_answered();
         assert_eq!(*reachability.watch().borrow(), State::Fatal("fenced".into()));
+        reachability.begin_anew();
+        assert!(reachability.is_connected());
     }
 }

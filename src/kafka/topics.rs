@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use rdkafka::producer::Producer as _;
 use tokio::{sync::watch, time::Instant};
 
-use super::{classify, ffi, producer::Client, reachability::Reachability};
+use super::{classify, handle::Handle, reachability::Reachability};
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
@@ -58,15 +58,11 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Starts the metadata thread of a producer.
+    /// Starts the metadata thread of whichever producer is in use.
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub fn start(
-        client: Arc<Client>,
-        reachability: Arc<Reachability>,
-        bounds: TopicsBounds,
-    ) -> std::io::Result<Arc<Self>> {
+    pub fn start(handle: Arc<Handle>, bounds: TopicsBounds) -> std::io::Result<Arc<Self>> {
         let (requests, requested) = mpsc::channel();
         let topics = Arc::new(Self {
             bounds,
@@ -76,8 +72,8 @@ impl Topics {
             stop: Arc::default(),
         });
         let asker = Asker {
-            client,
-            reachability,
+            reachability: Arc::clone(&handle.observer().reachability),
+            handle,
             topics: Arc::clone(&topics),
             requested,
             asked: VecDeque::new(),
@@ -193,7 +189,7 @@ fn make_room(known: &mut HashMap<Topic, Known>, bounds: TopicsBounds) {
 
 /// The metadata thread.
 struct Asker {
-    client: Arc<Client>,
+    handle: Arc<Handle>,
     reachability: Arc<Reachability>,
     topics: Arc<Topics>,
     requested: mpsc::Receiver<Topic>,
@@ -230,7 +226,7 @@ impl Asker {
     }
 
     fn knock(&mut self) {
-        if ffi::cluster_answers(self.client.client(), Duration::from_millis(FETCH_MS_MAX)) {
+        if self.handle.current().is_answered(Duration::from_millis(FETCH_MS_MAX)) {
             self.reachability.broker_answered();
         } else {
             self.collect(Duration::from_millis(REST_MS));
@@ -265,14 +261,15 @@ impl Asker {
     /// Asks for one topic; returns whether anything was learnt.
     fn fetch(&self, topic: &Topic) -> bool {
         let wait = Duration::from_millis(FETCH_MS_MAX);
-        let metadata = match self.client.client().fetch_metadata(Some(topic.as_str()), wait) {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                let code = error.rdkafka_error_code().map_or("unknown", classify::name);
-                tracing::debug!(%topic, code, "metadata could not be had");
-                return false;
-            }
-        };
+        let metadata =
+            match self.handle.current().client().client().fetch_metadata(Some(topic.as_str()), wait) {
+                Ok(metadata) => metadata,
+                Err(error) => {
+                    let code = error.rdkafka_error_code().map_or("unknown", classify::name);
+                    tracing::debug!(%topic, code, "metadata could not be had");
+                    return false;
+                }
+            };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
             return false;
         };

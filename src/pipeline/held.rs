@@ -143,13 +143,23 @@ impl Flow {
             if !way.reachability.is_connected() {
                 return;
             }
+            let producer = way.handle.current();
             let (mut now, mut handed) = (Instant::now(), 0_usize);
-            while let Some((place, item)) = line.start_next(now, &self.bounds) {
+            while let Some((place, item)) = line.start_next(now, &self.bounds, producer.serial()) {
                 let number = Mark::new(self.number, place).number();
                 let headers = item.headers.take();
-                let taken = way.producer.hand_over(&item.record, headers, self.partition, number);
-                if let Err(undelivered) = taken {
-                    refused.extend(line.end(place).map(|item| (item, undelivered)));
+                match producer.hand_over(&item.record, headers, self.partition, number) {
+                    Ok(()) => {}
+                    // The producer is at its end; the next one will take it.
+                    Err(mut undelivered) if undelivered.is_unsent() => {
+                        if let Some(item) = line.take_back(place) {
+                            item.headers = undelivered.take_headers();
+                        }
+                        break;
+                    }
+                    Err(undelivered) => {
+                        refused.extend(line.end(place).map(|item| (item, undelivered)));
+                    }
                 }
                 handed += 1;
                 if handed.is_multiple_of(CLOCK_EVERY) {
@@ -166,10 +176,18 @@ impl Flow {
     pub fn reported(&self, way: &Way, place: Place, mut delivery: Delivery) {
         let (item, is_idle) = {
             let mut line = self.line.lock();
-            let comes_back = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers())
-                // A record that nobody waits for is not sent a second time.
-                && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
-            let item = match comes_back.then(|| line.put_back(place)).flatten() {
+            // A record that nobody waits for is not sent a second time.
+            let is_awaited = line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
+            let back = match &delivery {
+                Err(undelivered) if undelivered.is_unsent() => {
+                    (is_awaited && !way.is_ending()).then(|| line.take_back(place)).flatten()
+                }
+                Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers() => {
+                    is_awaited.then(|| line.put_back(place)).flatten()
+                }
+                Ok(_) | Err(_) => None,
+            };
+            let item = match back {
                 Some(item) => {
                     item.headers = delivery.as_mut().err().and_then(Undelivered::take_headers);
                     None
@@ -184,6 +202,15 @@ impl Flow {
         if is_idle {
             self.hand_over(way);
         }
+    }
+
+    /// Ends all records in flight that a producer has whose reports will not come; they may be written.
+    pub fn left_behind(&self, way: &Way, producer: u64) {
+        let in_flight = self.line.lock().take_in_flight(producer);
+        for item in in_flight {
+            self.settle(way, item, Err(Undelivered::left_behind()));
+        }
+        self.hand_over(way);
     }
 
     /// Takes a record out if it still waits here, and tells that failure as its outcome; returns whether it did.

@@ -62,6 +62,8 @@ enum SlotState<T> {
 /// The records in flight.
 #[derive(Debug)]
 struct Run {
+    /// The producer that has them.
+    by: u64,
     begun: Instant,
     records: usize,
     bytes: usize,
@@ -88,7 +90,9 @@ impl<T> Line<T> {
     }
 
     /// Returns the record that may be handed over now, if any, and counts it as in flight.
-    pub fn start_next(&mut self, now: Instant, bounds: &RunBounds) -> Option<(Place, &mut T)> {
+    ///
+    /// `by` is the number of the producer that it goes to: a run goes through one.
+    pub fn start_next(&mut self, now: Instant, bounds: &RunBounds, by: u64) -> Option<(Place, &mut T)> {
         if self.waiting == 0 {
             return None;
         }
@@ -97,9 +101,12 @@ impl<T> Line<T> {
         }
         let slot = self.slots.get_mut(self.gone_over)?;
         let run = match &mut self.run {
-            Some(run) if !run.takes(slot.bytes, slot.company_max, now, bounds) => return None,
+            Some(run) if run.by != by || !run.takes(slot.bytes, slot.company_max, now, bounds) => {
+                return None;
+            }
             Some(run) => run,
             None => self.run.insert(Run {
+                by,
                 begun: now,
                 records: 0,
                 bytes: 0,
@@ -140,12 +147,34 @@ impl<T> Line<T> {
     /// Its next run has at most half as many records; `None`, and nothing is done, where it was alone already.
     pub fn put_back(&mut self, place: Place) -> Option<&mut T> {
         let records = self.run.as_ref().map(|run| run.records).filter(|records| *records > 1)?;
+        self.wait_again(place, records / 2)
+    }
+
+    /// Puts a record back to wait in its place, because its producer did not send it, and returns it.
+    pub fn take_back(&mut self, place: Place) -> Option<&mut T> {
+        let company_max = self.slots.get(self.index(place))?.company_max;
+        self.wait_again(place, company_max)
+    }
+
+    /// Takes out all records in flight, in order, if that producer has them.
+    pub fn take_in_flight(&mut self, by: u64) -> Vec<T> {
+        if self.run.take_if(|run| run.by == by).is_none() {
+            return Vec::new();
+        }
+        let in_flight = self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::InFlight(_)));
+        let taken = in_flight.filter_map(Slot::take).collect();
+        self.in_flight = 0;
+        self.tidy();
+        taken
+    }
+
+    fn wait_again(&mut self, place: Place, company_max: usize) -> Option<&mut T> {
         let slot = self.slot(place)?;
         let SlotState::InFlight(_) = slot.state else { return None };
         if let SlotState::InFlight(item) = std::mem::replace(&mut slot.state, SlotState::Gone) {
             slot.state = SlotState::Waiting(item);
         }
-        slot.company_max = records / 2;
+        slot.company_max = company_max;
         self.waiting += 1;
         self.gone_over = self.gone_over.min(self.index(place));
         if let Some(run) = &mut self.run {

@@ -258,7 +258,7 @@ impl Sender {
             flow.refuse_waiting(&stopped);
         }
         if self.budget.records() > 0 {
-            self.way.producer.give_up();
+            self.way.give_up();
             self.settled_by(Instant::now() + Duration::from_millis(GIVE_UP_MS_MAX)).await;
         }
         let without_outcome = u64::try_from(self.budget.records()).unwrap_or(u64::MAX);
@@ -319,12 +319,11 @@ fn too_many_partitions() -> Failure {
 
 /// Returns why waiting is in vain, where it is.
 pub(super) fn refusal(state: &State) -> Option<Failure> {
-    let reason = match state {
-        State::Connecting | State::Connected | State::Unreachable(_) => return None,
-        State::Refused(_) => Reason::KafkaAuthenticationFailed,
-        State::Fatal(_) => Reason::BrokersUnavailable,
-    };
-    Some(Failure::new(reason, state.sentence()))
+    match state {
+        // After a fatal error another producer is about to take over, as another broker after an outage.
+        State::Connecting | State::Connected | State::Unreachable(_) | State::Fatal(_) => None,
+        State::Refused(_) => Some(Failure::new(Reason::KafkaAuthenticationFailed, state.sentence())),
+    }
 }
 
 pub(super) fn in_range(partition: Option<i32>, count: u32) -> bool {
@@ -347,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_in_vain_after_a_refusal_or_a_fatal_error_alone() {
-        for hopeful in [State::Connecting, State::Connected, State::Unreachable("no route".into())] {
+    fn waiting_is_in_vain_after_a_refusal_alone() {
+        let away = [State::Unreachable("no route".into()), State::Fatal("fenced".into())];
+        for hopeful in [State::Connecting, State::Connected].into_iter().chain(away) {
             assert_eq!(refusal(&hopeful), None);
         }
         let told = |state| refusal(&state).map(|failure| (failure.reason(), failure.persisted()));
         let no = crate::failure::Persisted::No;
         assert_eq!(told(State::Refused("password".into())), Some((Reason::KafkaAuthenticationFailed, no)));
-        assert_eq!(told(State::Fatal("fenced".into())), Some((Reason::BrokersUnavailable, no)));
     }
 }

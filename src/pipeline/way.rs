@@ -1,7 +1,10 @@
 //! Owns the way to Kafka that all partitions share, and the numbers by which librdkafka's reports find their record.
 //! Must never decide about a record; its partition's flow does.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::RwLock;
 
@@ -10,7 +13,7 @@ use super::{
     held::Flow,
     line::{PLACE_BITS, Place},
 };
-use crate::kafka::{context::Delivery, producer::Producer, reachability::Reachability, topics::Topics};
+use crate::kafka::{context::Delivery, handle::Handle, reachability::Reachability, topics::Topics};
 
 /// The most partitions, of all topics together, that records can go to.
 pub const FLOWS_MAX: usize = 1 << (u64::BITS - PLACE_BITS);
@@ -31,7 +34,7 @@ pub struct Flows {
 #[derive(Debug)]
 pub struct Way {
     /// The producer in use.
-    pub producer: Producer,
+    pub handle: Arc<Handle>,
     /// Whether the cluster is there.
     pub reachability: Arc<Reachability>,
     /// The partition counts, corrected by what deliveries tell.
@@ -40,6 +43,8 @@ pub struct Way {
     pub flows: Arc<Flows>,
     /// Who takes records that failed for good.
     pub dead_letters: DeadLetters,
+    /// Set when what is left is given up, so that nothing of it comes back to wait.
+    ending: AtomicBool,
 }
 
 // === impl Mark ===
@@ -92,6 +97,15 @@ impl Flows {
         Some((Arc::clone(self.flows.read().get(mark.flow())?), mark.place()))
     }
 
+    /// Ends the records of a producer whose reports will not come.
+    pub fn left_behind(&self, producer: u64) {
+        let Some(way) = self.way.get().and_then(Weak::upgrade) else { return };
+        let flows: Vec<_> = self.flows.read().clone();
+        for flow in flows {
+            flow.left_behind(&way, producer);
+        }
+    }
+
     /// Returns the flows in which records wait.
     #[must_use]
     pub fn waiting(&self) -> Vec<Arc<Flow>> {
@@ -105,16 +119,29 @@ impl Way {
     /// Joins the parts of the way, so that reports find it.
     #[must_use]
     pub fn new(
-        producer: Producer,
+        handle: Arc<Handle>,
         reachability: Arc<Reachability>,
         topics: Arc<Topics>,
         flows: Arc<Flows>,
         dead_letters: DeadLetters,
     ) -> Arc<Self> {
-        let way = Arc::new(Self { producer, reachability, topics, flows, dead_letters });
+        let ending = AtomicBool::new(false);
+        let way = Arc::new(Self { handle, reachability, topics, flows, dead_letters, ending });
         // A second way over the same flows does not happen; the first would keep their reports.
         way.flows.way.get_or_init(|| Arc::downgrade(&way));
         way
+    }
+
+    /// Gives up all that Kafka's client has, for good; reports follow.
+    pub fn give_up(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.handle.give_up();
+    }
+
+    /// Returns whether what is left has been given up.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Owns every metric, once: name, help, labels; and typed handles to them.
 //! Must never let a label grow without bound: topics beyond the cap count as `_other`.
 
+mod client;
 mod transactions;
 
-pub use self::transactions::{TransactionEnd, TransactionMetrics};
+pub use self::{
+    client::ClientMetrics,
+    transactions::{TransactionEnd, TransactionMetrics},
+};
 
 use std::{
     collections::HashMap,
@@ -19,7 +23,7 @@ use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 use crate::{failure::Reason, record::Topic};
@@ -52,11 +56,6 @@ struct LetterLabel {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct BrokerLabel {
-    broker: String,
-}
-
 /// The metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -65,13 +64,10 @@ pub struct Metrics {
     failures: Family<ReasonLabel, Counter>,
     duplicates: Counter,
     dead_letters: Family<LetterLabel, Counter>,
-    round_trip: Family<BrokerLabel, Gauge>,
-    connected: Gauge,
     outstanding_records: Gauge,
     outstanding_bytes: Gauge,
-    queue_records: Gauge,
-    queue_bytes: Gauge,
     transactions: TransactionMetrics,
+    client: ClientMetrics,
     ends: Arc<Ends>,
     topics: Mutex<HashMap<Topic, TopicMetrics>>,
     topics_max: usize,
@@ -137,20 +133,11 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let connected = gauge("kafka_producer_connected", "1 while a broker lets the sidecar in, else 0");
         let outstanding_records =
             gauge("producer_outstanding_records", "Records accepted and without outcome");
         let outstanding_bytes = gauge("producer_outstanding_bytes", "Their bytes, with the overhead of each");
-        let queue_records = gauge("kafka_queue_records", "Records in librdkafka's queues and on the way");
-        let queue_bytes = gauge("kafka_queue_bytes", "Their bytes");
-        let round_trip = Family::default();
-        registry.register_with_unit(
-            "kafka_broker_round_trip",
-            "Mean round trip of a broker",
-            Unit::Other("microseconds".to_owned()),
-            round_trip.clone(),
-        );
         let transactions = TransactionMetrics::register(&mut registry);
+        let client = ClientMetrics::register(&mut registry);
         Arc::new(Self {
             registry,
             sent,
@@ -158,13 +145,10 @@ impl Metrics {
             failures,
             duplicates,
             dead_letters,
-            round_trip,
-            connected,
             outstanding_records,
             outstanding_bytes,
-            queue_records,
-            queue_bytes,
             transactions,
+            client,
             ends,
             topics: Mutex::default(),
             topics_max,
@@ -213,11 +197,6 @@ impl Metrics {
         self.dead_letters.get_or_create_owned(&LetterLabel { outcome }).inc();
     }
 
-    /// Sets whether the cluster is connected.
-    pub fn connected(&self, connected: bool) {
-        self.connected.set(i64::from(connected));
-    }
-
     /// Sets what is accepted and without outcome.
     pub fn outstanding(&self, (records, bytes): (usize, usize)) {
         self.outstanding_records.set(gauge_value(records));
@@ -230,15 +209,10 @@ impl Metrics {
         &self.transactions
     }
 
-    /// Sets what lies in librdkafka's queues.
-    pub fn queue(&self, records: u64, bytes: u64) {
-        self.queue_records.set(gauge_value(records));
-        self.queue_bytes.set(gauge_value(bytes));
-    }
-
-    /// Sets the mean round trip of a broker, in microseconds.
-    pub fn round_trip(&self, broker: &str, round_trip_us: i64) {
-        self.round_trip.get_or_create_owned(&BrokerLabel { broker: broker.to_owned() }).set(round_trip_us);
+    /// Returns the metrics of Kafka's client.
+    #[must_use]
+    pub const fn client(&self) -> &ClientMetrics {
+        &self.client
     }
 
     /// Returns how many records were delivered since the start.
@@ -357,7 +331,7 @@ mod tests {
     #[test]
     fn the_names_of_the_source_document_are_exported() {
         let metrics = Metrics::new(10);
-        metrics.connected(true);
+        metrics.client().connected(true);
         metrics.failure(Reason::QueueFull);
         metrics.other_topics().duration(Duration::from_millis(3));
         let text = metrics.render().unwrap();

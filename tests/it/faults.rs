@@ -32,10 +32,11 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How long librdkafka may take to settle what it holds once the cluster is well again.
 const SETTLED: Duration = Duration::from_secs(60);
 
-type Outcome = (String, Result<Receipt, Refusal>);
+/// A value with what was answered for it.
+pub type Outcome = (String, Result<Receipt, Refusal>);
 
 /// Sends unique values from many callers while `fault` runs; returns every value with its answer.
-fn under_load(sidecar: &Sidecar, topic: &str, fault: impl FnOnce(&dyn Fn(usize)) + Send) -> Vec<Outcome> {
+pub fn under_load(sidecar: &Sidecar, topic: &str, fault: impl FnOnce(&dyn Fn(usize)) + Send) -> Vec<Outcome> {
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
     let address = sidecar.grpc_address();
@@ -69,11 +70,21 @@ fn under_load(sidecar: &Sidecar, topic: &str, fault: impl FnOnce(&dyn Fn(usize))
                 (answered.load(Ordering::Relaxed) >= goal).then_some(())
             });
         };
+        let ended = Ended(&stop);
         wait_answered(500);
         fault(&wait_answered);
-        stop.store(true, Ordering::Relaxed);
+        drop(ended);
         load.join().unwrap()
     })
+}
+
+/// Ends the load, also where a test fails in its midst.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Caller {
@@ -99,15 +110,15 @@ impl Caller {
 
 /// How many answers of each kind there were.
 #[derive(Debug, Default)]
-struct Told {
-    ok: usize,
-    no: usize,
-    maybe: usize,
-    maybe_written: usize,
+pub struct Told {
+    pub ok: usize,
+    pub no: usize,
+    pub maybe: usize,
+    pub maybe_written: usize,
 }
 
 /// Compares what was answered with what a consumer finds, once the sidecar holds nothing any more.
-fn check(sidecar: &Sidecar, topic: &str, outcomes: &[Outcome]) -> Told {
+pub fn check(sidecar: &Sidecar, topic: &str, outcomes: &[Outcome]) -> Told {
     eventually(SETTLED, "the sidecar holds nothing", || {
         let metrics = sidecar.http_get("/metrics").1;
         metrics.lines().any(|line| line == "producer_outstanding_records 0").then_some(())

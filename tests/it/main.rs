@@ -26,6 +26,7 @@ mod failures;
 mod fair;
 mod faults;
 mod forward;
+mod healing;
 mod malformed;
 mod partitions;
 mod secrets;
@@ -60,6 +61,8 @@ fn main() -> ExitCode {
         duplicates::TESTS,
         failures::TESTS,
         forward::TESTS,
+        healing::fatal::TESTS,
+        healing::stuck::TESTS,
         malformed::TESTS,
         partitions::TESTS,
         secrets::TESTS,
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         stream_faults::TESTS,
         fair::TESTS,
+        healing::TESTS,
         duplicates::alone::TESTS,
         dead_letters::alone::TESTS,
         dlq::alone::TESTS,

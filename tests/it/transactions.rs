@@ -18,10 +18,11 @@ use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use producer_sidecar::{
     config::{
-        Purpose, librdkafka,
+        Config, Purpose,
         source::{self, Environment, Inputs},
     },
     kafka::{
+        access::Access,
         ffi::committed_offsets,
         lane::{Culprit, Ended, Lane, LaneSettings, LaneState, Work, WorkOffsets},
         transaction::CallError,
@@ -49,8 +50,8 @@ const IMPATIENT: [(&str, &str); 2] = [
     ("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", SOCKET_TIMEOUT_MS),
 ];
 
-/// librdkafka's properties, as a sidecar with these settings gives them to a lane.
-fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
+/// The settings of a sidecar that calls itself so.
+pub fn config(id: &str, settings: &[(&str, &str)]) -> Config {
     let cluster = Cluster::shared();
     let brokers = cluster.bootstrap_proxied();
     let variables = [
@@ -65,15 +66,19 @@ fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
     let variables: BTreeMap<_, _> = variables.into_iter().chain(settings.iter().copied()).collect();
     let environment = Environment::of(variables);
     let inputs = Inputs { config: None, flags: &[], environment: &environment };
-    let config = source::load(inputs, Purpose::Serve).unwrap().config;
-    let properties = librdkafka::lane_properties(&config, id);
-    properties.iter().map(|property| (property.name.clone(), property.expose().to_owned())).collect()
+    source::load(inputs, Purpose::Serve).unwrap().config
+}
+
+/// librdkafka's properties, as a sidecar with these settings gives them to a lane.
+fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    Access::fixed(&config(id, settings)).lane(id)
 }
 
 /// A lane that is ready.
 fn lane(id: &str) -> Lane {
     let settings = LaneSettings {
-        properties: properties(id, &[]),
+        access: Access::fixed(&config(id, &[])),
+        id: id.to_owned(),
         init_wait: STEP,
         step_wait: STEP,
         transaction_timeout: TRANSACTION_TIMEOUT,
@@ -89,7 +94,7 @@ fn wait_ready(lane: &Lane) {
     eventually(STEP, "the lane is ready", || (*state.borrow() == LaneState::Ready).then_some(()));
 }
 
-fn record(topic: &str, value: &str) -> (Record, i32) {
+pub fn record(topic: &str, value: &str) -> (Record, i32) {
     let record = Record {
         topic: Topic::parse(topic).unwrap(),
         key: None,

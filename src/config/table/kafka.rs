@@ -113,6 +113,13 @@ fn tls() -> Vec<Setting> {
             "A file that holds the password of the private key; one newline at its end is ignored.",
         )
         .environment("KAFKA_KEY_PASSWORD_FILE"),
+        Setting::number(
+            "kafka.files_look_ms",
+            1000,
+            (50, 60_000),
+            "ms",
+            "How often the files of user, password, authorities, certificate and key are looked at; what has changed is used once two looks in a row found the same.",
+        ),
     ]
 }
 

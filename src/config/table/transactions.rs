@@ -55,7 +55,7 @@ fn bounds() -> Vec<Setting> {
         ),
         Setting::number(
             "transactions.linger_ms",
-            20,
+            50,
             (0, 1000),
             "ms",
             "How long calls wait for others to share a transaction with, while more calls than these run; a call that finds none running waits for nothing. 0 starts whatever may start.",

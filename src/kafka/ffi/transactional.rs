@@ -2,7 +2,7 @@
 //! Must never outlive a pointer, panic in a callback, or decide what an error means.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::c_void,
     ptr::{self, NonNull},
     slice,
     sync::{
@@ -19,7 +19,10 @@ use rdkafka::{
     error::{IsError as _, RDKafkaErrorCode},
 };
 
-use super::{Owned, WORDS_BYTES, answers, c_text, called, milliseconds, partitions, text, unsaid};
+use super::{
+    Owned, WORDS_BYTES, answers, c_text, called, intercepted::with_interceptor, milliseconds, partitions,
+    text, unsaid,
+};
 use crate::{
     kafka::{
         context::Delivered,
@@ -28,11 +31,6 @@ use crate::{
     offsets::{Group, Membership},
     record::Record,
 };
-
-/// The name under which librdkafka knows the interceptor.
-const INTERCEPTOR: &CStr = c"doubt";
-/// The requests that a coordinator carries out once: AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
-const REQUESTS_OF_TRANSACTIONS: [i16; 4] = [24, 25, 26, 28];
 
 /// How long the thread that reads reports during an abort waits for each.
 const ABORT_POLL: Duration = Duration::from_millis(10);
@@ -57,35 +55,10 @@ impl Transactional {
     /// # Errors
     /// The name of the property that librdkafka refuses, or its own words on all of them.
     pub fn start(properties: &[(String, String)], doubt: &Arc<AtomicBool>) -> Result<Self, String> {
-        let mut words = [0; WORDS_BYTES];
-        // SAFETY: nothing is asked of the caller.
-        let conf = Owned::new(unsafe { rd_kafka_conf_new() }, rd_kafka_conf_destroy).ok_or("no memory")?;
-        for (name, value) in properties {
-            let (Ok(key), Ok(value)) = (CString::new(name.as_str()), CString::new(value.as_str())) else {
-                return Err(name.clone());
-            };
-            // SAFETY: all pointers live through the call, which copies the texts.
-            let set = unsafe {
-                rd_kafka_conf_set(conf.ptr(), key.as_ptr(), value.as_ptr(), words.as_mut_ptr(), WORDS_BYTES)
-            };
-            if set != rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
-                return Err(name.clone());
-            }
-        }
         let lent = Arc::into_raw(Arc::clone(doubt));
-        // SAFETY: the flag stays lent until the client is destroyed; a client that was made owns the configuration.
+        // SAFETY: the flag stays lent until the client is destroyed.
         unsafe {
-            let events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG;
-            rd_kafka_conf_set_events(conf.ptr(), events);
-            let flag = lent.cast_mut().cast();
-            rd_kafka_conf_interceptor_add_on_new(conf.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), flag);
-            let kind = rd_kafka_type_t::RD_KAFKA_PRODUCER;
-            let client = rd_kafka_new(kind, conf.ptr(), words.as_mut_ptr(), WORDS_BYTES);
-            let Some(client) = NonNull::new(client) else {
-                drop(Arc::from_raw(lent));
-                return Err(text(words.as_ptr()));
-            };
-            conf.release();
+            let client = with_interceptor(properties, lent).inspect_err(|_| drop(Arc::from_raw(lent)))?;
             // Never null: it is the client's own.
             let queue = NonNull::new_unchecked(rd_kafka_queue_get_main(client.as_ptr()));
             rd_kafka_set_log_queue(client.as_ptr(), queue.as_ptr());
@@ -278,42 +251,6 @@ impl Drop for Transactional {
             drop(Arc::from_raw(self.doubt));
         }
     }
-}
-
-/// Puts the other interceptor on a client that was just made.
-unsafe extern "C" fn on_new(
-    client: *mut rd_kafka_t,
-    _conf: *const rd_kafka_conf_t,
-    doubt: *mut c_void,
-    _words: *mut c_char,
-    _words_bytes: usize,
-) -> rd_kafka_resp_err_t {
-    // SAFETY: librdkafka calls this with the client that it makes; the flag is lent until the client is destroyed.
-    unsafe {
-        rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), Some(on_response), doubt)
-    }
-}
-
-/// Notes a request of a transaction that ended without the broker's answer. Runs on librdkafka's threads; cannot panic.
-unsafe extern "C" fn on_response(
-    _client: *mut rd_kafka_t,
-    _socket: c_int,
-    _broker: *const c_char,
-    _broker_id: i32,
-    api_key: i16,
-    _api_version: i16,
-    _correlation_id: i32,
-    _bytes: usize,
-    _round_trip: i64,
-    error: rd_kafka_resp_err_t,
-    doubt: *mut c_void,
-) -> rd_kafka_resp_err_t {
-    if error != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && REQUESTS_OF_TRANSACTIONS.contains(&api_key)
-    {
-        // SAFETY: the flag is lent until the client is destroyed.
-        unsafe { (*doubt.cast::<AtomicBool>()).store(true, Ordering::Release) };
-    }
-    rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 /// Reads a delivery report.

@@ -86,7 +86,11 @@ impl Runner {
     fn initialised(&mut self) -> Option<Transactional> {
         while !self.tell.is_closed() {
             self.steps.begin();
-            let made = self.spare.take().map_or_else(|| Fresh::make(&self.settings.properties), Ok);
+            // One that was made with other secrets is of no use.
+            let spare = self.spare.take().filter(|_| !self.settings.access.has_changed());
+            self.settings.access.note();
+            let properties = self.settings.access.lane(&self.settings.id);
+            let made = spare.map_or_else(|| Fresh::make(&properties), Ok);
             let mut fresh = match made {
                 Ok(fresh) => fresh,
                 // It could be made before: a file that is being replaced, no descriptor left.
@@ -96,7 +100,7 @@ impl Runner {
                     continue;
                 }
                 Err(words) => {
-                    let words = producer::redacted(&words, &self.settings.properties);
+                    let words = producer::redacted(&words, &properties);
                     self.tell.send_replace(LaneState::Broken(words));
                     return None;
                 }
@@ -113,7 +117,7 @@ impl Runner {
                 let may_ask_again = error.class == CallClass::Retriable;
                 self.tell.send_replace(LaneState::Initialising(Some(error)));
                 thread::sleep(Duration::from_millis(INIT_PAUSE_MS));
-                if !may_ask_again {
+                if !may_ask_again || self.settings.access.has_changed() {
                     break;
                 }
             }
@@ -129,7 +133,7 @@ impl Runner {
                 spare.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
             }
             // Where it cannot be made the next replacement says why.
-            none => *none = Fresh::make(&self.settings.properties).ok(),
+            none => *none = Fresh::make(&self.settings.access.lane(&self.settings.id)).ok(),
         }
     }
 
@@ -144,7 +148,7 @@ impl Runner {
                 Err(RecvTimeoutError::Disconnected) => return After::Keep,
                 Err(RecvTimeoutError::Timeout) => {
                     producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
-                    if self.is_in_doubt() {
+                    if self.is_in_doubt() || self.settings.access.has_changed() {
                         return After::Replace;
                     }
                     self.keep_spare();
@@ -152,7 +156,8 @@ impl Runner {
                 }
             };
             let (ended, after) = self.transact(producer, &job.work);
-            let after = if after == After::Keep && self.is_in_doubt() { After::Replace } else { after };
+            let is_outdated = self.is_in_doubt() || self.settings.access.has_changed();
+            let after = if after == After::Keep && is_outdated { After::Replace } else { after };
             match after {
                 After::Keep | After::Stop => settle(job, Some(ended)),
                 After::Replace => self.unsettled = Some(tell_if_known(job, ended)),

@@ -4,7 +4,7 @@ const BOUNDS: RunBounds = RunBounds { records_max: 4, bytes_max: 1_000, join_max
 
 /// Hands over what may go at that moment; returns the places.
 fn go(line: &mut Line<&'static str>, now: Instant) -> Vec<Place> {
-    std::iter::from_fn(|| line.start_next(now, &BOUNDS).map(|(place, _)| place)).collect()
+    std::iter::from_fn(|| line.start_next(now, &BOUNDS, 1).map(|(place, _)| place)).collect()
 }
 
 fn line_of(items: &[&'static str]) -> Line<&'static str> {
@@ -130,4 +130,30 @@ fn a_long_line_gives_its_room_back() {
     }
     line.take_waiting();
     assert!(line.slots.capacity() <= 2 * CAPACITY_KEPT);
+}
+
+#[test]
+fn a_run_goes_through_one_producer_and_what_that_did_not_send_goes_through_the_next() {
+    let now = Instant::now();
+    let mut line = line_of(&["a", "b"]);
+    assert_eq!(go(&mut line, now), [0, 1]);
+    line.push("c", 10);
+    assert!(line.start_next(now, &BOUNDS, 2).is_none(), "the first one has a run still");
+    assert!(line.take_back(0).is_some());
+    assert_eq!(line.end(1), Some("b"));
+    let next = |line: &mut Line<_>| line.start_next(now, &BOUNDS, 2).map(|(place, item)| (place, *item));
+    assert_eq!((next(&mut line), next(&mut line), next(&mut line)), (Some((0, "a")), Some((2, "c")), None));
+}
+
+#[test]
+fn what_a_producer_has_that_is_left_behind_ends_and_the_others_go_on() {
+    let now = Instant::now();
+    let mut line = line_of(&["a", "b"]);
+    go(&mut line, now);
+    assert!(line.take_in_flight(2).is_empty(), "another one has them");
+    line.push("c", 10);
+    assert_eq!(line.take_in_flight(1), ["a", "b"]);
+    assert!(line.is_idle() && line.is_waiting());
+    assert_eq!(line.end(0), None, "a late report ends nothing twice");
+    assert_eq!(line.start_next(now, &BOUNDS, 2).map(|(place, _)| place), Some(2));
 }

@@ -16,6 +16,7 @@
 pub mod certificates;
 pub mod cluster;
 mod eventually;
+mod fatal;
 mod folder;
 pub mod grpcurl;
 pub mod jars;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use eventually::{eventually, try_eventually};
+pub use fatal::make_fatal;
 pub use folder::TestFolder;
 pub use grpcurl::grpcurl;
 pub use membership::GroupMembership;

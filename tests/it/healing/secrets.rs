@@ -1,0 +1,48 @@
+//! Owns a folder of one secret, whose content is swapped as Kubernetes does it: behind a symbolic link.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// The link that is swapped, as the kubelet calls it.
+const DATA: &str = "..data";
+
+pub struct Secrets {
+    folder: PathBuf,
+    file: &'static str,
+    version: AtomicUsize,
+}
+
+impl Secrets {
+    /// Makes the folder with that content.
+    pub fn new(folder: &Path, file: &'static str, content: &str) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let secrets = Self { folder: folder.to_owned(), file, version: AtomicUsize::new(0) };
+        symlink(Path::new(DATA).join(file), secrets.path()).unwrap();
+        secrets.swap(content);
+        secrets
+    }
+
+    /// The file as it is mounted: a link into the link.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(self.file)
+    }
+
+    /// Swaps the whole folder at once.
+    pub fn swap(&self, content: &str) {
+        let version = format!("..{}", self.version.fetch_add(1, Ordering::Relaxed));
+        fs::create_dir(self.folder.join(&version)).unwrap();
+        fs::write(self.folder.join(&version).join(self.file), content).unwrap();
+        let link = self.folder.join("..data_tmp");
+        symlink(&version, &link).unwrap();
+        fs::rename(link, self.folder.join(DATA)).unwrap();
+    }
+
+    /// Leaves nothing behind the file's name.
+    pub fn take_away(&self) {
+        fs::remove_file(self.folder.join(DATA)).unwrap();
+    }
+}
