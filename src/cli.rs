@@ -26,7 +26,7 @@ pub enum Exit {
     Clean,
     /// A fault: 1.
     Fault,
-    /// Stopped with records that could not be delivered: 2.
+    /// Ended with records left that could not be delivered: 2.
     Undelivered,
     /// Wrong usage or settings: 64.
     Usage,

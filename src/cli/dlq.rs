@@ -12,7 +12,7 @@ use crate::{
     app::replay,
     config::Purpose,
     dead_letter::Letter,
-    pipeline::replay::{Asked, Counted, Deed, Seen},
+    pipeline::replay::{Asked, Counted, Deed, Refused, Seen},
     record::Topic,
 };
 
@@ -60,7 +60,7 @@ pub fn run(arguments: &DlqArguments) -> Exit {
             if arguments.verb != DlqVerb::List {
                 tell(&summary(arguments, &counted));
             }
-            Exit::Clean
+            if counted.refused > 0 { Exit::Undelivered } else { Exit::Clean }
         }
         Err(failure) => {
             complain(&failure.to_string());
@@ -103,15 +103,26 @@ fn summary(arguments: &DlqArguments, counted: &Counted) -> String {
         (_, true) => "would be replayed",
         (_, false) => "replayed",
     };
-    let Counted { done, before, others, cut, may_be_written, without_topic, foreign } = counted;
+    let Counted { done, before, others, cut, may_be_written, without_topic, refused, first_refused, foreign } =
+        counted;
     let left = [
         (before, "dealt with before"),
         (others, "not asked for"),
         (cut, "cut, so that they cannot be sent"),
         (may_be_written, "perhaps in their topics already (--may-double sends them)"),
         (without_topic, "without their topic or partition"),
+        (refused, "refused by their topics again"),
         (foreign, "no dead letters"),
     ];
     let left = left.iter().filter(|(count, _)| **count > 0).map(|(count, why)| format!("; {count} {why}"));
-    format!("{done} {what}{}", left.collect::<String>())
+    let named: String = first_refused.iter().map(|refused| named(&arguments.topic, refused)).collect();
+    let unnamed = refused - u64::try_from(first_refused.len()).unwrap_or(*refused);
+    let more = if unnamed > 0 { format!("\nand {unnamed} more") } else { String::new() };
+    format!("{done} {what}{}{named}{more}", left.collect::<String>())
+}
+
+/// Says on a line of its own which letter was refused, and why.
+fn named(letters: &str, Refused { partition, offset, topic, reason, kafka_error }: &Refused) -> String {
+    let kafka_error = kafka_error.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+    format!("\n{letters}[{partition}]@{offset} refused by {topic}: {}{kafka_error}", reason.name())
 }

@@ -1,8 +1,12 @@
 //! Owns what is done with dead letters that somebody asks for: sent to their topics again, or dropped, each once.
 //! Must never send one without noting in the same transaction that it was: whoever is killed in between runs the same again.
+//! Nor note one that was not sent: a letter that its topic refuses again is left, and the others go without it.
 //!
 //! Which letters of a partition are dealt with stands in the group's committed offset and in the text beside it
 //! (`dead_letter/handled.rs`), so that any choice of letters can be replayed, one after the other, and none twice.
+
+mod batch;
+mod counted;
 
 use std::{
     collections::HashMap,
@@ -10,13 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::batch::{Batch, Entry, Sorted, sort_out};
+pub use self::counted::{Counted, Refused, Seen};
 use crate::{
     config::Partitioners,
     dead_letter::{Filter, Handled, Letter},
     failure::{Failure, Reason},
     kafka::{
         classify,
-        lane::{Ended, Lane, LaneState, Work, WorkOffsets},
+        lane::{Culprit, Ended, Lane, LaneState, Work, WorkOffsets},
         letters::LettersReader,
     },
     offsets::{Group, Membership},
@@ -29,9 +35,6 @@ const ANSWER_MS_MAX: u64 = 30_000;
 const TRANSACTION_MS_MAX: u64 = 120_000;
 /// The pause between looks at a transaction in progress.
 const LOOK_MS: u64 = 2;
-/// What bounds a transaction, in letters and in bytes of them.
-const LETTERS_MAX: usize = 500;
-const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What is done with the letters that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,42 +64,6 @@ pub struct Asked {
     pub may_double: bool,
 }
 
-/// How many letters there were, and what became of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counted {
-    /// Those that were asked for and could be dealt with.
-    pub done: u64,
-    /// Those that an earlier run dealt with.
-    pub before: u64,
-    /// Those that were not asked for.
-    pub others: u64,
-    /// Those that were asked for and cannot be sent: parts of them are missing.
-    pub cut: u64,
-    /// Those that were asked for, and whose records may be in their topics already.
-    pub may_be_written: u64,
-    /// Those that were asked for, and whose topics do not take them.
-    pub without_topic: u64,
-    /// Records that are no dead letters.
-    pub foreign: u64,
-}
-
-/// A letter that was come across and asked for.
-#[derive(Debug)]
-pub struct Seen<'a> {
-    /// Where it lies.
-    pub partition: i32,
-    /// Where it lies there.
-    pub offset: i64,
-    /// What it says of itself.
-    pub letter: &'a Letter,
-    /// The bytes of its key; none where it has none.
-    pub key_bytes: Option<usize>,
-    /// The bytes of its value; none where it has none.
-    pub value_bytes: Option<usize>,
-    /// Whether it was dealt with before.
-    pub is_handled: bool,
-}
-
 /// One run through a topic of dead letters.
 #[derive(Debug)]
 pub struct Run {
@@ -107,22 +74,28 @@ pub struct Run {
     partitioners: Partitioners,
     /// The partition counts of the topics that letters go to; none where there is no such topic.
     counts: HashMap<Topic, Option<u32>>,
+    /// The topics that refuse whatever comes, and why.
+    shut: HashMap<Topic, Failure>,
     counted: Counted,
 }
 
-/// What is to be committed together.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<(Record, i32)>,
-    letters: usize,
-    bytes: usize,
+/// What is to be done with a letter that is asked for.
+#[derive(Debug)]
+enum Taken {
+    /// Its record goes to that partition.
+    Sent(Record, i32),
+    /// It is dealt with, and nothing is sent.
+    Unsent,
+    /// It stays as it is.
+    Left,
 }
 
 impl Run {
     /// Prepares a run; `lane` carries an id that no other run over this topic has, and is none where nothing is to be done.
     #[must_use]
     pub fn new(asked: Asked, reader: LettersReader, lane: Option<Lane>, partitioners: Partitioners) -> Self {
-        Self { asked, reader, lane, partitioners, counts: HashMap::new(), counted: Counted::default() }
+        let (counts, shut, counted) = Default::default();
+        Self { asked, reader, lane, partitioners, counts, shut, counted }
     }
 
     /// Goes through all partitions up to their ends; `seen` hears of each letter that is asked for, `progress` of each
@@ -176,19 +149,20 @@ impl Run {
                 self.counted.before += 1;
                 continue;
             }
-            if !self.takes(&letter, record, &mut batch)? {
-                continue;
-            }
-            handled.add(gap.start, gap.end);
-            batch.letters += 1;
-            batch.bytes += bytes;
-            if batch.letters >= LETTERS_MAX || batch.bytes >= BYTES_MAX {
-                self.commit(partition, &mut batch, &handled)?;
+            let outgoing = match self.outgoing(&letter, record)? {
+                Taken::Sent(record, to) => Some((record, to)),
+                Taken::Unsent => None,
+                Taken::Left => continue,
+            };
+            batch.add(Entry { offset, offsets: gap, outgoing }, bytes);
+            if batch.is_full() {
+                self.commit(partition, batch.take(), &mut handled)?;
                 progress(partition, &self.counted);
             }
         }
-        if batch.letters > 0 {
-            self.commit(partition, &mut batch, &handled)?;
+        let rest = batch.take();
+        if !rest.is_empty() {
+            self.commit(partition, rest, &mut handled)?;
             progress(partition, &self.counted);
         }
         Ok(())
@@ -205,26 +179,25 @@ impl Run {
         None
     }
 
-    /// Puts what is to be sent of a letter into the batch, and tells whether it is dealt with.
-    fn takes(&mut self, letter: &Letter, record: Record, batch: &mut Batch) -> Result<bool, Failure> {
+    /// Says what is to be sent of a letter; one that cannot or should not be sent is counted.
+    fn outgoing(&mut self, letter: &Letter, record: Record) -> Result<Taken, Failure> {
         if !self.asked.sends {
-            return Ok(true);
+            return Ok(Taken::Unsent);
         }
         if letter.cut.is_some() {
             self.counted.cut += 1;
-            return Ok(false);
+            return Ok(Taken::Left);
         }
         if letter.may_be_written && !self.asked.may_double {
             self.counted.may_be_written += 1;
-            return Ok(false);
+            return Ok(Taken::Left);
         }
         let record = letter.revive(record);
         let Some(partition) = self.partition_of(&record)? else {
             self.counted.without_topic += 1;
-            return Ok(false);
+            return Ok(Taken::Left);
         };
-        batch.records.push((record, partition));
-        Ok(true)
+        Ok(Taken::Sent(record, partition))
     }
 
     /// Chooses the partition of a record; none where its topic is not there, or lacks the partition that was asked for.
@@ -257,13 +230,63 @@ impl Run {
         Ok(i32::try_from(chosen).ok())
     }
 
-    /// Commits a batch, and that its letters are dealt with.
-    fn commit(&mut self, partition: i32, batch: &mut Batch, handled: &Handled) -> Result<(), Failure> {
-        let Batch { records, letters, bytes: _ } = std::mem::take(batch);
-        let done = u64::try_from(letters).unwrap_or(u64::MAX);
+    /// Commits letters, and that they are dealt with; those that their topics refuse are left, and the others go on.
+    fn commit(&mut self, partition: i32, entries: Vec<Entry>, handled: &mut Handled) -> Result<(), Failure> {
+        let mut waiting = vec![entries];
+        while let Some(entries) = waiting.pop() {
+            let entries = self.without_shut(partition, entries);
+            if entries.is_empty() {
+                continue;
+            }
+            let with_these = batch::with(handled, &entries);
+            match self.transact(partition, &entries, &with_these)? {
+                None => {
+                    *handled = with_these;
+                    self.counted.done += u64::try_from(entries.len()).unwrap_or(u64::MAX);
+                }
+                Some((culprit, failure)) => {
+                    let Sorted { refused, again } = sort_out(entries, culprit);
+                    if let Some(entry) = refused {
+                        self.refuse(partition, entry, &failure);
+                    }
+                    waiting.extend(again.into_iter().rev());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the letters of topics that were found to refuse whatever comes.
+    fn without_shut(&mut self, partition: i32, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let Self { shut, counted, .. } = self;
+        entries.retain(|entry| {
+            let topic = entry.outgoing.as_ref().map(|(record, _)| &record.topic);
+            let Some((topic, failure)) = topic.and_then(|topic| shut.get_key_value(topic)) else {
+                return true;
+            };
+            counted.refuse((partition, entry.offset), topic.clone(), failure);
+            false
+        });
+        entries
+    }
+
+    fn refuse(&mut self, partition: i32, entry: Entry, failure: &Failure) {
+        let Some((record, _)) = entry.outgoing else { return };
+        self.counted.refuse((partition, entry.offset), record.topic.clone(), failure);
+        if matches!(failure.reason(), Reason::TopicNotFound | Reason::NotAuthorized) {
+            self.shut.insert(record.topic, failure.clone());
+        }
+    }
+
+    /// Runs one transaction; returns who it was refused for, and why, where a topic refused what was sent.
+    fn transact(
+        &self,
+        partition: i32,
+        entries: &[Entry],
+        handled: &Handled,
+    ) -> Result<Option<(Culprit, Failure)>, Failure> {
         let Some(lane) = self.lane.as_ref().filter(|_| self.asked.deed != Deed::Nothing) else {
-            self.counted.done += done;
-            return Ok(());
+            return Ok(None);
         };
         let Some(text) = handled.text() else {
             let sentence = "the letters that are left lie too scattered between those that are done; deal with the first ones before";
@@ -273,28 +296,23 @@ impl Run {
         };
         let offsets = vec![(self.asked.topic.clone(), partition, handled.first_open(), text)];
         let group = Group { id: self.asked.group.clone(), membership: Membership::Manual };
+        let records: Vec<_> = entries.iter().filter_map(|entry| entry.outgoing.clone()).collect();
+        let sends = !records.is_empty();
         let work = Work { offsets: vec![WorkOffsets { group, offsets }], records };
-        let mut progress = lane.run(work.into());
-        let by = Instant::now() + Duration::from_millis(TRANSACTION_MS_MAX);
-        let ended = loop {
-            match progress.ended.try_recv() {
-                Ok(ended) => break ended,
-                Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(stopped(lane)),
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() >= by => {
-                    return Err(unknown());
+        match ended(lane, work)? {
+            Ended::Committed(_) => Ok(None),
+            Ended::Aborted(culprit, error) => {
+                let failure = classify::aborted(error.code, "nothing of this batch was replayed");
+                let of_topic = classify::is_of_topic(error.code)
+                    || matches!(failure.reason(), Reason::RecordTooLarge | Reason::RecordRejected);
+                match culprit {
+                    Culprit::Record(_) | Culprit::Suspect(_) | Culprit::Nobody if sends && of_topic => {
+                        Ok(Some((culprit, failure)))
+                    }
+                    Culprit::Record(_) | Culprit::Suspect(_) | Culprit::Nobody | Culprit::Offsets(_) => {
+                        Err(failure)
+                    }
                 }
-                Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                    thread::sleep(Duration::from_millis(LOOK_MS));
-                }
-            }
-        };
-        match ended {
-            Ended::Committed(_) => {
-                self.counted.done += done;
-                Ok(())
-            }
-            Ended::Aborted(_, error) => {
-                Err(classify::aborted(error.code, "nothing of this batch was replayed"))
             }
             Ended::Fenced(_) => Err(fenced()),
             Ended::Unknown(_) => Err(unknown()),
@@ -316,6 +334,24 @@ impl Run {
                     return Err(Failure::new(Reason::BrokersUnavailable, sentence));
                 }
                 LaneState::Initialising(_) => thread::sleep(Duration::from_millis(LOOK_MS)),
+            }
+        }
+    }
+}
+
+/// Runs one transaction to its end.
+fn ended(lane: &Lane, work: Work) -> Result<Ended, Failure> {
+    let mut progress = lane.run(work.into());
+    let by = Instant::now() + Duration::from_millis(TRANSACTION_MS_MAX);
+    loop {
+        match progress.ended.try_recv() {
+            Ok(ended) => return Ok(ended),
+            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(stopped(lane)),
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() >= by => {
+                return Err(unknown());
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                thread::sleep(Duration::from_millis(LOOK_MS));
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
 crate::tests!(
     letters_are_listed_replayed_and_discarded_by_choice,
     what_cannot_or_should_not_be_sent_is_left,
+    what_its_topic_refuses_again_is_left_and_the_others_go,
     wrong_words_are_told,
 );
 
@@ -150,16 +151,64 @@ fn what_cannot_or_should_not_be_sent_is_left() {
     assert!(done(&["replay", &letters, "--may-double"])[0].starts_with("3 replayed"));
     assert_eq!(values(&topic).len(), 3);
     assert!(done(&["replay", &letters, "--may-double"])[0].starts_with("0 replayed"));
-    // What a topic refuses fails the run, and is said; it can be told apart and discarded.
-    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+}
+
+fn what_its_topic_refuses_again_is_left_and_the_others_go() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("dlq", 1, &[]);
+    let topic = cluster.create_topic("revived", 3, &[]);
     // Large enough for the marker that ends a transaction; Kafka tries to write that for ever.
     let small = cluster.create_topic("small", 1, &[("max.message.bytes", "1000")]);
-    bury(&letters, &small, 1, &[("filler", &"x".repeat(2_000))]);
-    bury(&letters, &compacted, 1, &[]);
-    let Ended { code, stderr, .. } = to_end(dlq(&["replay", &letters]));
-    assert_eq!(code, Some(1));
-    assert!(stderr.iter().any(|line| line.starts_with("RECORD_TOO_LARGE")), "{stderr:?}");
-    assert!(values(&compacted).is_empty(), "nothing of its batch");
+    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
+    let forbidden = cluster.create_topic("readonly-", 1, &[]);
+    bury(&letters, &topic, 25, &[]);
+    let filler = "x".repeat(2_000);
+    bury(&letters, &small, 1, &[("filler", &filler)]);
+    bury(&letters, &compacted, 5, &[]);
+    bury(&letters, &forbidden, 3, &[]);
+    // Each is small enough, and all together are not.
+    bury(&letters, &small, 8, &[("filler", &filler[..200])]);
+    bury(&letters, &small, 1, &[("filler", &filler)]);
+    bury(&letters, &topic, 25, &[]);
+    let replayed = || {
+        let Ended { code, stdout, stderr } = to_end(dlq(&["replay", &letters]));
+        assert_eq!(code, Some(2), "{stdout:?} {stderr:?}");
+        let mut refused: Vec<_> = stdout[1..].iter().map(|line| line.split_once('@').unwrap().1).collect();
+        refused.sort_unstable();
+        (stdout[0].clone(), refused.join("\n"))
+    };
+    let expected = [
+        format!("25 refused by {small}: RECORD_TOO_LARGE (MSG_SIZE_TOO_LARGE)"),
+        format!("31 refused by {forbidden}: NOT_AUTHORIZED (TOPIC_AUTHORIZATION_FAILED)"),
+        format!("32 refused by {forbidden}: NOT_AUTHORIZED (TOPIC_AUTHORIZATION_FAILED)"),
+        format!("33 refused by {forbidden}: NOT_AUTHORIZED (TOPIC_AUTHORIZATION_FAILED)"),
+        format!("42 refused by {small}: RECORD_TOO_LARGE (MSG_SIZE_TOO_LARGE)"),
+    ];
+    let expected = expected.join("\n");
+    assert_eq!(replayed(), ("63 replayed; 5 refused by their topics again".to_owned(), expected.clone()));
+    let all = |count: usize| (0..count).map(|number| number.to_string());
+    let sorted = |values: &mut dyn Iterator<Item = String>| {
+        let mut values: Vec<_> = values.collect();
+        values.sort();
+        values
+    };
+    let check = |of_small: usize| {
+        assert_eq!(values(&topic), sorted(&mut all(25).chain(all(25))));
+        assert_eq!(values(&compacted), sorted(&mut all(5)));
+        assert_eq!(values(&small), sorted(&mut all(8).chain(all(1).cycle().take(of_small))));
+        assert!(values(&forbidden).is_empty());
+    };
+    check(0);
+    // They are left: another run, which begins at the first of them, tries them and nothing else.
+    let said = "0 replayed; 38 dealt with before; 5 refused by their topics again";
+    assert_eq!(replayed(), (said.to_owned(), expected));
+    check(0);
+    // Once their topic takes them they go.
+    cluster.alter_topic_config(&small, &[("max.message.bytes", "100000")]);
+    assert!(replayed().0.starts_with("2 replayed; 38 dealt with before; 3 refused"));
+    check(2);
+    assert!(done(&["discard", &letters])[0].starts_with("3 discarded"));
+    assert_eq!(done(&["replay", &letters]), ["0 replayed"]);
 }
 
 fn wrong_words_are_told() {
@@ -182,7 +231,11 @@ fn a_replay_that_is_killed_goes_on_and_doubles_nothing() {
     let cluster = Cluster::shared();
     let letters = cluster.create_topic("dlq", 2, &[]);
     let topic = cluster.create_topic("revived", 6, &[]);
+    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "1000")]);
+    let filler = "x".repeat(2_000);
+    bury(&letters, &small, 2, &[("filler", &filler)]);
     bury(&letters, &topic, LETTERS, &[]);
+    bury(&letters, &small, 2, &[("filler", &filler)]);
     for batches in [1, 3] {
         let killed = dlq(&["replay", &letters]).start();
         eventually(Duration::from_secs(60), "some are replayed", || {
@@ -196,12 +249,17 @@ fn a_replay_that_is_killed_goes_on_and_doubles_nothing() {
         let runs = [(); 2].map(|()| scope.spawn(|| to_end(dlq(&["replay", &letters]))));
         runs.map(|run| run.join().unwrap())
     });
-    assert!(ends.iter().any(|end| end.code == Some(0)), "{ends:?}");
+    assert!(ends.iter().any(|end| end.code == Some(2)), "{ends:?}");
     let mut expected: Vec<_> = (0..LETTERS).map(|number| number.to_string()).collect();
     expected.sort();
     let found = values(&topic);
     assert_eq!(found.len(), LETTERS);
     assert!(found == expected, "each once");
-    assert!(done(&["replay", &letters])[0].starts_with("0 replayed"));
-    cluster.nothing_hangs(&[&topic]);
+    let last = to_end(dlq(&["replay", &letters])).stdout;
+    assert!(
+        last[0].starts_with("0 replayed") && last[0].ends_with("; 4 refused by their topics again"),
+        "{last:?}"
+    );
+    assert!(values(&small).is_empty());
+    cluster.nothing_hangs(&[&topic, &small]);
 }
