@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// The bits of a [`Place`]: at a million records a second they repeat after 203 days, when the first is long forgotten.
 pub const PLACE_BITS: u32 = 44;
-/// Room that is kept when a line runs empty, in records.
+/// Room that is kept when a line runs empty, and for slots that hold nothing any more, in records.
 const CAPACITY_KEPT: usize = 1024;
 
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
@@ -34,9 +34,12 @@ pub struct RunBounds {
 /// The records of one partition from their acceptance to their outcome.
 #[derive(Debug)]
 pub struct Line<T> {
-    /// The place of the first slot.
-    first: Place,
+    /// The place of the next record.
+    next: Place,
+    /// In the order of their places. Behind a run that gets no answer records come and are taken out for as long as that lasts.
     slots: VecDeque<Slot<T>>,
+    /// How many slots hold nothing any more.
+    gone: usize,
     /// How many slots from the front on do not wait; those behind may.
     gone_over: usize,
     waiting: usize,
@@ -46,6 +49,7 @@ pub struct Line<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
+    place: Place,
     state: SlotState<T>,
     bytes: usize,
     /// The most records that a run with this one may have: fewer after each run that was refused for its size.
@@ -76,15 +80,16 @@ struct Run {
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { first: 0, slots: VecDeque::new(), gone_over: 0, waiting: 0, in_flight: 0, run: None }
+        Self { next: 0, slots: VecDeque::new(), gone: 0, gone_over: 0, waiting: 0, in_flight: 0, run: None }
     }
 }
 
 impl<T> Line<T> {
     /// Takes a record in behind all others; `bytes` is what it counts in its run.
     pub fn push(&mut self, item: T, bytes: usize) -> Place {
-        let place = self.first.wrapping_add(u64::try_from(self.slots.len()).unwrap_or(0)) & PLACE_MASK;
-        self.slots.push_back(Slot { state: SlotState::Waiting(item), bytes, company_max: usize::MAX });
+        let place = self.next;
+        self.next = place.wrapping_add(1) & PLACE_MASK;
+        self.slots.push_back(Slot { place, state: SlotState::Waiting(item), bytes, company_max: usize::MAX });
         self.waiting += 1;
         place
     }
@@ -119,7 +124,7 @@ impl<T> Line<T> {
         run.company_max = run.company_max.min(slot.company_max);
         self.waiting -= 1;
         self.in_flight += 1;
-        let place = self.first.wrapping_add(u64::try_from(self.gone_over).unwrap_or(0)) & PLACE_MASK;
+        let place = slot.place;
         self.gone_over += 1;
         let slot = self.slots.get_mut(self.gone_over - 1)?;
         if let SlotState::Waiting(item) = std::mem::replace(&mut slot.state, SlotState::Gone) {
@@ -138,6 +143,7 @@ impl<T> Line<T> {
             return None;
         }
         let item = slot.take();
+        self.gone += 1;
         self.landed();
         item
     }
@@ -152,7 +158,7 @@ impl<T> Line<T> {
 
     /// Puts a record back to wait in its place, because its producer did not send it, and returns it.
     pub fn take_back(&mut self, place: Place) -> Option<&mut T> {
-        let company_max = self.slots.get(self.index(place))?.company_max;
+        let company_max = self.slots.get(self.index(place)?)?.company_max;
         self.wait_again(place, company_max)
     }
 
@@ -162,8 +168,9 @@ impl<T> Line<T> {
             return Vec::new();
         }
         let in_flight = self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::InFlight(_)));
-        let taken = in_flight.filter_map(Slot::take).collect();
+        let taken: Vec<_> = in_flight.filter_map(Slot::take).collect();
         self.in_flight = 0;
+        self.gone += taken.len();
         self.tidy();
         taken
     }
@@ -176,7 +183,7 @@ impl<T> Line<T> {
         }
         slot.company_max = company_max;
         self.waiting += 1;
-        self.gone_over = self.gone_over.min(self.index(place));
+        self.gone_over = self.gone_over.min(self.index(place)?);
         if let Some(run) = &mut self.run {
             run.closed = true;
         }
@@ -190,7 +197,7 @@ impl<T> Line<T> {
     /// Returns the record in flight at that place.
     #[must_use]
     pub fn in_flight(&self, place: Place) -> Option<&T> {
-        match &self.slots.get(self.index(place))?.state {
+        match &self.slots.get(self.index(place)?)?.state {
             SlotState::InFlight(item) => Some(item),
             SlotState::Waiting(_) | SlotState::Gone => None,
         }
@@ -199,7 +206,7 @@ impl<T> Line<T> {
     /// Returns the record that waits at that place.
     #[must_use]
     pub fn waiting(&self, place: Place) -> Option<&T> {
-        match &self.slots.get(self.index(place))?.state {
+        match &self.slots.get(self.index(place)?)?.state {
             SlotState::Waiting(item) => Some(item),
             SlotState::InFlight(_) | SlotState::Gone => None,
         }
@@ -213,6 +220,7 @@ impl<T> Line<T> {
         }
         let item = slot.take();
         self.waiting -= 1;
+        self.gone += 1;
         self.tidy();
         item
     }
@@ -220,8 +228,9 @@ impl<T> Line<T> {
     /// Takes out all records that wait here, in order.
     pub fn take_waiting(&mut self) -> Vec<T> {
         let waiting = self.slots.iter_mut().filter(|slot| slot.is_waiting());
-        let taken = waiting.filter_map(Slot::take).collect();
+        let taken: Vec<_> = waiting.filter_map(Slot::take).collect();
         self.waiting = 0;
+        self.gone += taken.len();
         self.tidy();
         taken
     }
@@ -246,24 +255,36 @@ impl<T> Line<T> {
         self.tidy();
     }
 
-    /// Forgets the slots at the front whose records are gone.
+    /// Forgets the slots at the front whose records are gone; all others too once they are the most.
     fn tidy(&mut self) {
         while self.slots.front().is_some_and(|slot| matches!(slot.state, SlotState::Gone)) {
             self.slots.pop_front();
-            self.first = self.first.wrapping_add(1) & PLACE_MASK;
+            self.gone -= 1;
             self.gone_over = self.gone_over.saturating_sub(1);
+        }
+        if self.gone > CAPACITY_KEPT.max(self.slots.len() / 2) {
+            self.slots.retain(|slot| !matches!(slot.state, SlotState::Gone));
+            self.slots.shrink_to(2 * self.slots.len().max(CAPACITY_KEPT));
+            (self.gone, self.gone_over) = (0, 0);
         }
         if self.slots.is_empty() && self.slots.capacity() > CAPACITY_KEPT {
             self.slots.shrink_to(CAPACITY_KEPT);
         }
     }
 
-    fn index(&self, place: Place) -> usize {
-        usize::try_from(place.wrapping_sub(self.first) & PLACE_MASK).unwrap_or(usize::MAX)
+    fn index(&self, place: Place) -> Option<usize> {
+        let first = self.slots.front()?.place;
+        let behind = |place: Place| place.wrapping_sub(first) & PLACE_MASK;
+        // That is where it lies unless slots before it were forgotten.
+        let index = usize::try_from(behind(place)).ok()?;
+        if self.slots.get(index).is_some_and(|slot| slot.place == place) {
+            return Some(index);
+        }
+        self.slots.binary_search_by_key(&behind(place), |slot| behind(slot.place)).ok()
     }
 
     fn slot(&mut self, place: Place) -> Option<&mut Slot<T>> {
-        let index = self.index(place);
+        let index = self.index(place)?;
         self.slots.get_mut(index)
     }
 }

@@ -116,10 +116,10 @@ fn nothing_goes_behind_a_record_that_came_back() {
 #[test]
 fn places_begin_anew_without_confusion() {
     let now = Instant::now();
-    let mut line = Line { first: PLACE_MASK, ..Line::default() };
+    let mut line = Line { next: PLACE_MASK, ..Line::default() };
     assert_eq!((line.push("a", 10), line.push("b", 10)), (PLACE_MASK, 0));
     assert_eq!(go(&mut line, now), [PLACE_MASK, 0]);
-    assert_eq!((line.end(PLACE_MASK), line.end(0), line.first), (Some("a"), Some("b"), 1));
+    assert_eq!((line.end(PLACE_MASK), line.end(0), line.next), (Some("a"), Some("b"), 1));
 }
 
 #[test]
@@ -156,4 +156,36 @@ fn what_a_producer_has_that_is_left_behind_ends_and_the_others_go_on() {
     assert!(line.is_idle() && line.is_waiting());
     assert_eq!(line.end(0), None, "a late report ends nothing twice");
     assert_eq!(line.start_next(now, &BOUNDS, 2).map(|(place, _)| place), Some(2));
+}
+
+#[test]
+fn what_comes_and_goes_behind_a_run_without_an_answer_takes_no_room() {
+    const KEPT_EVERY: usize = 1_000;
+    let now = Instant::now();
+    let mut line = Line { next: PLACE_MASK - 10, ..Line::default() };
+    let first = line.push("in flight", 10);
+    assert_eq!(go(&mut line, now), [first]);
+    let mut kept = Vec::new();
+    for number in 0..100_000_usize {
+        let place = line.push("waits", 10);
+        if number.is_multiple_of(KEPT_EVERY) {
+            kept.push(place);
+        } else {
+            assert_eq!(line.withdraw(place), Some("waits"));
+            assert_eq!(line.withdraw(place), None);
+        }
+    }
+    assert!(line.slots.capacity() <= 4 * CAPACITY_KEPT, "{}", line.slots.capacity());
+    assert!(kept.iter().all(|place| line.waiting(*place).is_some()));
+    assert_eq!(line.end(first), Some("in flight"));
+    // All that still waits goes, in its order.
+    let mut gone = Vec::new();
+    while line.is_waiting() {
+        for place in go(&mut line, now) {
+            gone.push(place);
+            assert!(line.end(place).is_some());
+        }
+    }
+    assert_eq!(gone, kept);
+    assert!(line.slots.is_empty() && line.gone == 0);
 }
