@@ -112,6 +112,8 @@ impl Service {
         let mut record = decode::send_request(message, &self.limits, now_ms())?;
         stamp::stamp(&mut record, &trace_context(&metadata));
         let deadline = self.deadlines.of_call(&metadata, arrived);
+        // Many calls may wait for long.
+        drop(metadata);
         let topic = record.topic.clone();
         let outcome = self.sender.send(record, "record", deadline).await;
         self.sender.metrics_of(&topic).duration(arrived.elapsed());

@@ -24,6 +24,8 @@ pub const CONTENT_TYPE_JSON: &str = "application/json";
 const INTERNAL_TOPIC_PREFIX: &str = "__";
 /// The last second of the year 9999, the greatest that a `google.protobuf.Timestamp` may hold.
 const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
+/// What tonic reads a message into at least, in bytes (`DEFAULT_CODEC_BUFFER_SIZE` of tonic 0.14).
+const READ_BUFFER_BYTES: usize = 8 * 1024;
 const NANOS_PER_MS: i64 = 1_000_000;
 const MS_PER_SECOND: i64 = 1_000;
 
@@ -85,10 +87,19 @@ pub fn send_request(
     match (decoded, durability) {
         (Some(decoded), Some(durability)) => {
             spool_is_not_asked(durability)?;
-            decoded.fit(Place::Record, limits)
+            decoded.fit(Place::Record, limits).map(apart)
         }
         (None, _) | (_, None) => Err(violations.into_failure()),
     }
+}
+
+/// Takes a small key and value off the buffer that the call was read into, all of which would stay for as long as they do. The
+/// records of a frame share theirs, and most of them end together.
+fn apart(record: Record) -> Record {
+    let apart = |bytes: Bytes| {
+        if bytes.len() < READ_BUFFER_BYTES / 2 { Bytes::copy_from_slice(&bytes) } else { bytes }
+    };
+    Record { key: record.key.map(apart), value: record.value.map(apart), ..record }
 }
 
 /// Reads the records of a frame: each is a record or its own failure. What is wrong with the frame fails each of its records.

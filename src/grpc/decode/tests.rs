@@ -319,3 +319,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_calls_small_key_and_value_do_not_keep_what_they_were_read_from() {
+    let buffer = Bytes::from(vec![7; READ_BUFFER_BYTES]);
+    let record = send(ProducerRecord {
+        record_key: Some(RecordKey::Key(buffer.slice(..3))),
+        payload: Some(Payload::Value(buffer.slice(..100))),
+        ..input()
+    })
+    .unwrap();
+    assert!(buffer.is_unique());
+    assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&[7; 3][..]), Some(&[7; 100][..])));
+}
