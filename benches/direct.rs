@@ -8,7 +8,10 @@ use rdkafka::{
 };
 use testkit::Cluster;
 
-use crate::workload::{HEADERS, VALUE, settings};
+use crate::{
+    settings::settings,
+    workload::{HEADERS, VALUE},
+};
 
 /// How many partitions the topics have.
 pub const PARTITIONS: i32 = 6;

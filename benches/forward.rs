@@ -11,6 +11,7 @@
 )]
 
 mod kafkajs;
+mod settings;
 mod workload;
 
 use std::{
@@ -37,7 +38,8 @@ use tonic::transport::Channel;
 
 use self::{
     kafkajs::{KafkaJs, number},
-    workload::{HEADERS, VALUE, record, settings},
+    settings::settings,
+    workload::{HEADERS, VALUE, record},
 };
 
 const CALLERS: [usize; 3] = [1, 16, 256];

@@ -12,6 +12,7 @@
 )]
 
 mod direct;
+mod settings;
 mod workload;
 
 use std::{

@@ -1,16 +1,9 @@
-//! Owns what all benchmarks move, and the settings that all sides share.
+//! Owns what all benchmarks move.
 
-use producer_sidecar::{
-    config::{
-        Config, Purpose,
-        source::{self, Environment, Inputs},
-    },
-    grpc::proto::{
-        Header, ProducerRecord, header,
-        producer_record::{Payload, RecordKey},
-    },
+use producer_sidecar::grpc::proto::{
+    Header, ProducerRecord, header,
+    producer_record::{Payload, RecordKey},
 };
-use testkit::Cluster;
 
 /// The value of every record.
 pub const VALUE: &str =
@@ -35,19 +28,4 @@ pub fn record(topic: &str, key: &str) -> ProducerRecord {
         headers: HEADERS.into_iter().map(header).collect(),
         ..ProducerRecord::default()
     }
-}
-
-/// The settings of a sidecar over SASL_SSL.
-pub fn settings(cluster: &Cluster) -> Config {
-    let ca_file = cluster.ca_file().display().to_string();
-    let brokers = cluster.bootstrap_tls();
-    let environment = Environment::of([
-        ("KAFKA_BROKERS", brokers.as_str()),
-        ("KAFKA_USER", cluster.user()),
-        ("KAFKA_PASSWORD", cluster.password()),
-        ("KAFKA_CA_FILE", &ca_file),
-        ("HOSTNAME", "bench"),
-    ]);
-    let inputs = Inputs { config: None, flags: &[], environment: &environment };
-    source::load(inputs, Purpose::Serve).expect("the settings are right").config
 }
