@@ -13,6 +13,7 @@ use crate::client::{
     Client, DEADLINE_MARGIN_MS, READY, Refusal, connect, keyed, over_tls, run, send, send_within,
     shared_address, text,
 };
+use crate::streams::exchange;
 
 crate::tests!(
     a_record_that_is_sent_again_is_answered_by_the_first,
@@ -23,10 +24,10 @@ crate::tests!(
 );
 
 pub mod alone {
-    //! The same while the cluster is broken.
-    use super::what_timed_out_is_sent_again_and_written_once;
+    //! The same while the cluster is broken; and what needs the machine for itself.
+    use super::{an_id_that_is_remembered_costs_little, what_timed_out_is_sent_again_and_written_once};
 
-    crate::tests!(what_timed_out_is_sent_again_and_written_once);
+    crate::tests!(what_timed_out_is_sent_again_and_written_once, an_id_that_is_remembered_costs_little);
 }
 
 fn identified(topic: &str, value: &str, id: &str) -> ProducerRecord {
@@ -209,4 +210,38 @@ fn what_timed_out_is_sent_again_and_written_once() {
         .collect();
     read.sort_unstable();
     assert_eq!(read, ["before", "v-0", "v-1", "v-2", "v-3", "v-4"]);
+}
+
+/// Memory is what the system says of the process, so that the allocator's own part is in it.
+fn an_id_that_is_remembered_costs_little() {
+    const IDS: usize = 200_000;
+    const FRAME: usize = 1_000;
+    /// About twice what was measured: see decision 0010.
+    const BYTES_MAX: u64 = 600;
+    let topic = Cluster::shared().create_topic("again-memory", 6, &[]);
+    let sidecar = over_tls().env("SIDECAR_DEDUPLICATION_MESSAGE_IDS_MAX", "1000000").start();
+    sidecar.wait_ready(READY);
+    let send_all = |identify: &dyn Fn(usize) -> String| {
+        let frames = (0..IDS / FRAME).map(|place| {
+            let numbers = place * FRAME..(place + 1) * FRAME;
+            let records = numbers.map(|number| identified(&topic, "v", &identify(number))).collect();
+            let sequence = u64::try_from(place).unwrap() + 1;
+            SendBatchRequest { sequence, records, ..SendBatchRequest::default() }
+        });
+        let (answers, end) = run(exchange(&sidecar.grpc_address(), frames.collect()));
+        end.unwrap();
+        let results = answers.iter().flat_map(|answer| &answer.results);
+        let receipts = results.filter(|result| matches!(result.result, Some(RecordOutcome::Receipt(_))));
+        assert_eq!(receipts.count(), IDS);
+        sidecar.rss_bytes()
+    };
+    // As long as a UUID.
+    let with_id = |of: usize| move |number: usize| format!("{of}-{number:034}");
+    let without = [send_all(&|_| String::new()), send_all(&|_| String::new())];
+    let with = [send_all(&with_id(1)), send_all(&with_id(2))];
+    let each = |more: u64, less: u64| more.saturating_sub(less) / u64::try_from(IDS).unwrap();
+    let costs = [each(with[0], without[1]), each(with[1], with[0])];
+    let kib = [without, with].map(|both| both.map(|bytes| bytes >> 10));
+    eprintln!("bytes for each of {IDS} ids, then for each of as many more: {costs:?}; KiB {kib:?}");
+    assert!(each(with[1], without[1]) / 2 < BYTES_MAX, "{costs:?}");
 }
