@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const BOUNDS: RunBounds = RunBounds { records_max: 4, bytes_max: 1_000, join_max: Duration::from_millis(1) };
@@ -175,7 +177,7 @@ fn what_comes_and_goes_behind_a_run_without_an_answer_takes_no_room() {
             assert_eq!(line.withdraw(place), None);
         }
     }
-    assert!(line.slots.capacity() <= 4 * CAPACITY_KEPT, "{}", line.slots.capacity());
+    assert!(line.slots.capacity() <= 4 * kept.len(), "{}", line.slots.capacity());
     assert!(kept.iter().all(|place| line.waiting(*place).is_some()));
     assert_eq!(line.end(first), Some("in flight"));
     // All that still waits goes, in its order.
@@ -188,4 +190,63 @@ fn what_comes_and_goes_behind_a_run_without_an_answer_takes_no_room() {
     }
     assert_eq!(gone, kept);
     assert!(line.slots.is_empty() && line.gone == 0);
+}
+
+proptest! {
+    /// What is remembered of a place does not depend on which slots were forgotten.
+    #[test]
+    fn each_place_has_its_own_record_whatever_comes_and_goes(steps in prop::collection::vec((0_u8..5, 0_usize..40), 0..400)) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Is {
+            Waiting,
+            InFlight,
+            Gone,
+        }
+        let (mut line, mut model, now) = (Line::default(), Vec::new(), Instant::now());
+        for (step, which) in steps {
+            // Often one of the last.
+            let place = model.len().saturating_sub(1 + which);
+            let at = u64::try_from(place).unwrap();
+            let is = model.get(place).copied();
+            match step {
+                0 | 1 => {
+                    prop_assert_eq!(line.push(model.len(), 10), u64::try_from(model.len()).unwrap());
+                    model.push(Is::Waiting);
+                }
+                2 => {
+                    let taken = line.withdraw(at);
+                    prop_assert_eq!(taken, (is == Some(Is::Waiting)).then_some(place));
+                    if taken.is_some() {
+                        model[place] = Is::Gone;
+                    }
+                }
+                3 => {
+                    let ended = line.end(at);
+                    prop_assert_eq!(ended, (is == Some(Is::InFlight)).then_some(place));
+                    if ended.is_some() {
+                        model[place] = Is::Gone;
+                    }
+                }
+                _ if which % 2 == 0 => {
+                    if let Some(item) = line.put_back(at).map(|item| *item) {
+                        prop_assert!(is == Some(Is::InFlight) && item == place);
+                        model[place] = Is::Waiting;
+                    }
+                }
+                _ => {
+                    let first = model.iter().position(|is| *is == Is::Waiting);
+                    if let Some((at, item)) = line.start_next(now, &BOUNDS).map(|(at, item)| (at, *item)) {
+                        prop_assert_eq!(Some(item), first);
+                        prop_assert_eq!(at, u64::try_from(item).unwrap());
+                        model[item] = Is::InFlight;
+                    }
+                }
+            }
+        }
+        for (place, is) in model.iter().enumerate() {
+            let at = u64::try_from(place).unwrap();
+            prop_assert_eq!(line.waiting(at).copied(), (*is == Is::Waiting).then_some(place));
+            prop_assert_eq!(line.in_flight(at).copied(), (*is == Is::InFlight).then_some(place));
+        }
+    }
 }
