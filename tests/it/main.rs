@@ -28,6 +28,7 @@ mod faults;
 mod forward;
 mod healing;
 mod malformed;
+mod outage;
 mod partitions;
 mod secrets;
 mod stopping;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         stream_faults::TESTS,
         fair::TESTS,
         healing::TESTS,
+        outage::TESTS,
         duplicates::alone::TESTS,
         dead_letters::alone::TESTS,
         dlq::alone::TESTS,
