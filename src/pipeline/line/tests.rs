@@ -235,7 +235,7 @@ proptest! {
                 }
                 _ => {
                     let first = model.iter().position(|is| *is == Is::Waiting);
-                    if let Some((at, item)) = line.start_next(now, &BOUNDS).map(|(at, item)| (at, *item)) {
+                    if let Some((at, item)) = line.start_next(now, &BOUNDS, 1).map(|(at, item)| (at, *item)) {
                         prop_assert_eq!(Some(item), first);
                         prop_assert_eq!(at, u64::try_from(item).unwrap());
                         model[item] = Is::InFlight;
