@@ -19,6 +19,7 @@ mod eventually;
 mod fatal;
 mod folder;
 pub mod grpcurl;
+pub mod history;
 pub mod jars;
 mod membership;
 mod ports;

@@ -82,6 +82,31 @@ impl Cluster {
         });
     }
 
+    /// Has every partition of a topic led by the next one of its replicas. All of them have to be in sync.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more than 60 s.
+    pub fn move_leaders(&self, name: &str) {
+        let known = self.ask(&format!("the partitions of {name}"), |node| partitions(node, name));
+        let moved = |mut state: PartitionState| {
+            state.replicas.rotate_left(1);
+            (state.partition, state.replicas)
+        };
+        let moved: Vec<_> = known.into_iter().map(moved).collect();
+        self.ask(&format!("replicas of {name} in another order"), |node| {
+            topics::reassign(node, name, &moved)
+        });
+        self.ask(&format!("other leaders of {name}"), |node| {
+            topics::elect_preferred(node)?;
+            let states = partitions(node, name)?;
+            let lead = |(state, (_, replicas)): (&PartitionState, &(i32, Vec<i32>))| {
+                replicas.first() == Some(&state.leader)
+            };
+            if states.iter().zip(&moved).all(lead) { Ok(()) } else { Err(io::Error::other("others lead")) }
+        });
+    }
+
     /// The node that leads a partition now; waits while there is none.
     pub fn leader(&self, topic: &str, partition: i32) -> i32 {
         self.ask(&format!("a leader of {topic}/{partition}"), |node| {

@@ -10,6 +10,7 @@ const DELETE_TOPICS: i16 = 20;
 const CREATE_PARTITIONS: i16 = 37;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
 const ELECT_LEADERS: i16 = 43;
+const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
 const TIMEOUT_MS: i32 = 10_000;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const UNKNOWN_TOPIC: i16 = 3;
@@ -117,6 +118,40 @@ pub(crate) fn elect_preferred(node: SocketAddr) -> io::Result<()> {
                 code => check("ElectLeaders", code, message.as_deref()),
             }
         })
+    })?;
+    Ok(())
+}
+
+/// Gives partitions of a topic other replicas, the one that is to lead first. The same ones in another order take effect at
+/// once, but lead only after [`elect_preferred`].
+pub(crate) fn reassign(node: SocketAddr, name: &str, replicas: &[(i32, Vec<i32>)]) -> io::Result<()> {
+    let mut request = Request::flexible(ALTER_PARTITION_REASSIGNMENTS, 0);
+    request.i32(TIMEOUT_MS);
+    request.compact_length(1).compact_bytes(name.as_bytes());
+    request.compact_length(replicas.len());
+    for (partition, replicas) in replicas {
+        request.i32(*partition).compact_length(replicas.len());
+        for replica in replicas {
+            request.i32(*replica);
+        }
+        request.no_tags();
+    }
+    request.no_tags().no_tags();
+    let mut answer = request.send(node)?;
+    answer.i32()?;
+    let code = answer.i16()?;
+    let message = answer.compact_string()?;
+    check("AlterPartitionReassignments", code, message.as_deref())?;
+    answer.compact_array(|topic| {
+        topic.compact_string()?;
+        topic.compact_array(|partition| {
+            partition.i32()?;
+            let code = partition.i16()?;
+            let message = partition.compact_string()?;
+            partition.skip_tags()?;
+            check("AlterPartitionReassignments", code, message.as_deref())
+        })?;
+        topic.skip_tags()
     })?;
     Ok(())
 }
