@@ -34,6 +34,7 @@ mod secrets;
 mod stopping;
 mod stream_faults;
 mod streams;
+mod survival;
 mod transactions;
 
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         stopping::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
+        survival::TESTS,
         fair::TESTS,
         healing::TESTS,
         outage::TESTS,

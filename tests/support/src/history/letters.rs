@@ -75,8 +75,8 @@ fn explains(attempt: &Attempt, letter: &Letter) -> bool {
         Outcome::No(refusal) | Outcome::Maybe(refusal) => match &refusal.letter {
             ToldLetter::At(place) => *place == letter.place,
             ToldLetter::Open => true,
-            // A caller who heard nothing cannot know.
-            ToldLetter::None => refusal.reason.is_empty(),
+            // Whoever heard nothing, or was told before the record failed for good, cannot know.
+            ToldLetter::None => matches!(attempt.outcome, Outcome::Maybe(_)),
             // What may not be there may be.
             ToldLetter::Failed(reason) => reason == "DELIVERY_UNKNOWN",
         },

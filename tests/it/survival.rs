@@ -1,0 +1,109 @@
+//! Every promise through every fault: a mixed load of calls and streams, with and without message ids, of callers that send
+//! again what failed, runs while something is broken and mended; then what callers were told, what Kafka holds and what the
+//! process did is judged by `testkit::history`.
+//!
+//! Short by default. `SURVIVAL_LONG=1` has the faults last longer and come more often; `SURVIVAL_SEED` decides what is left
+//! to chance. These tests break the cluster and heal it.
+//!
+//! A fault is a function of `faults` that breaks, lets the load go on, mends, and ends with `Run::healed`; a test is one line.
+
+mod callers;
+mod drawn;
+mod faults;
+mod ledger;
+mod run;
+mod streams;
+
+use testkit::SidecarBuilder;
+
+use self::run::{Plan, Run};
+use crate::client::{over_tls, through_proxies};
+
+crate::tests!(
+    brokers_crash_in_turn,
+    all_brokers_are_away,
+    brokers_freeze,
+    acknowledgements_are_lost,
+    the_network_is_a_black_hole_and_flaps,
+    too_few_replicas_are_in_sync,
+    leaders_move,
+    sidecars_are_killed,
+    sidecars_are_stopped,
+    topics_change,
+    access_is_taken_away_and_given_back,
+);
+
+/// What is left to chance is decided by this, and nothing else.
+fn seed() -> u64 {
+    std::env::var("SURVIVAL_SEED").ok().map_or(1, |text| text.parse().unwrap())
+}
+
+/// Chooses between what is run always and what is run for long.
+fn form<T>(short: T, long: T) -> T {
+    if std::env::var("SURVIVAL_LONG").is_ok_and(|long| long == "1") { long } else { short }
+}
+
+/// Over TLS, as in production.
+const DIRECT: Plan = Plan { start: over_tls, topic_configs: &[], sends_too_large: false };
+/// The same, and now and then a record is larger than its topic takes. Not where connections or leaders are lost meanwhile: a
+/// refused request has librdkafka number all waiting records anew, and what waits to be sent again is then written twice
+/// (decision 0008).
+const CALM: Plan =
+    Plan { start: small_batches, topic_configs: &[("max.message.bytes", "30000")], sends_too_large: true };
+/// Through the fault proxies.
+const PROXIED: Plan = Plan { start: through_proxies, ..DIRECT };
+
+/// Batches are no larger than those topics take.
+fn small_batches() -> SidecarBuilder {
+    over_tls().env("SIDECAR_KAFKA_BATCH_BYTES", "25000")
+}
+
+fn brokers_crash_in_turn() {
+    Run::through(DIRECT, "brokers crash", faults::brokers_crash);
+}
+
+fn all_brokers_are_away() {
+    Run::through(DIRECT, "all brokers away", faults::all_brokers_away);
+}
+
+fn brokers_freeze() {
+    Run::through(DIRECT, "brokers freeze", faults::brokers_freeze);
+}
+
+fn acknowledgements_are_lost() {
+    Run::through(PROXIED, "acknowledgements lost", faults::acknowledgements_lost);
+}
+
+fn the_network_is_a_black_hole_and_flaps() {
+    Run::through(PROXIED, "black hole and flapping", |run| {
+        faults::black_hole(run);
+        faults::flapping(run);
+    });
+}
+
+fn too_few_replicas_are_in_sync() {
+    Run::through(DIRECT, "too few in sync", faults::too_few_in_sync);
+}
+
+fn leaders_move() {
+    Run::through(DIRECT, "leaders move", faults::leaders_move);
+}
+
+fn sidecars_are_killed() {
+    Run::through(CALM, "sidecars killed", faults::sidecars_killed);
+}
+
+fn sidecars_are_stopped() {
+    Run::through(CALM, "sidecars stopped", faults::sidecars_stopped);
+}
+
+fn topics_change() {
+    Run::through(CALM, "topics change", |run| {
+        faults::partitions_added(run);
+        faults::topic_deleted_and_made_again(run);
+    });
+}
+
+fn access_is_taken_away_and_given_back() {
+    Run::through(CALM, "access taken away", faults::access_taken_away);
+}
