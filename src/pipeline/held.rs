@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     accepting::Content,
+    batch::not_written,
     budget::{Held, Share},
     dead_letters::{Dead, now_ms},
     line::{Line, Place, RunBounds},
@@ -174,17 +175,17 @@ impl Flow {
 
     /// Takes in the report of a record; runs on the polling thread.
     pub fn reported(&self, way: &Way, place: Place, mut delivery: Delivery) {
-        let (item, is_idle) = {
+        let (item, is_for_others, is_idle) = {
             let mut line = self.line.lock();
             // A record that nobody waits for is not sent a second time.
             let is_awaited = line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
+            let may_be_for_others = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers());
+            let is_for_others = may_be_for_others && line.is_in_company();
             let back = match &delivery {
                 Err(undelivered) if undelivered.is_unsent() => {
                     (is_awaited && !way.is_ending()).then(|| line.take_back(place)).flatten()
                 }
-                Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers() => {
-                    is_awaited.then(|| line.put_back(place)).flatten()
-                }
+                Err(_) if may_be_for_others => is_awaited.then(|| line.put_back(place)).flatten(),
                 Ok(_) | Err(_) => None,
             };
             let item = match back {
@@ -194,10 +195,13 @@ impl Flow {
                 }
                 None => line.end(place),
             };
-            (item, line.is_idle() && line.is_waiting())
+            (item, is_for_others, line.is_idle() && line.is_waiting())
         };
-        if let Some(item) = item {
-            self.settle(way, item, delivery);
+        match item {
+            // Its deadline has passed, and whether it would have failed by itself is not known.
+            Some(item) if is_for_others => self.refuse(item, not_written(&way.reachability.now())),
+            Some(item) => self.settle(way, item, delivery),
+            None => {}
         }
         if is_idle {
             self.hand_over(way);

@@ -195,6 +195,12 @@ impl<T> Line<T> {
         }
     }
 
+    /// Returns whether the records in flight were handed over together with others.
+    #[must_use]
+    pub fn is_in_company(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.records > 1)
+    }
+
     /// Returns the record in flight at that place.
     #[must_use]
     pub fn in_flight(&self, place: Place) -> Option<&T> {

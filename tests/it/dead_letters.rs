@@ -4,14 +4,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use producer_sidecar::{
-    grpc::proto::{ProducerRecord, SendBatchRequest, record_result},
+    grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result},
     partition::Partitioner,
 };
-use testkit::{Cluster, ReadRecord, Sidecar, SidecarBuilder, read_topic};
+use testkit::{ApiKey, Cluster, ReadRecord, Sidecar, SidecarBuilder, read_topic};
 use tonic::Code;
 
 use crate::{
-    around::metric,
+    around::{metric, wait_metric},
     client::{
         READY, Refusal, connect, keyed, over_tls, run, send, send_within, text, through_proxies, with_header,
     },
@@ -28,9 +28,9 @@ crate::tests!(
 
 pub mod alone {
     //! The same while a broker cannot be reached.
-    use super::a_record_out_of_retries_has_a_dead_letter;
+    use super::{a_record_out_of_retries_has_a_dead_letter, what_was_refused_for_others_has_no_dead_letter};
 
-    crate::tests!(a_record_out_of_retries_has_a_dead_letter);
+    crate::tests!(a_record_out_of_retries_has_a_dead_letter, what_was_refused_for_others_has_no_dead_letter,);
 }
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -271,4 +271,29 @@ fn records_of_a_stream_have_dead_letters() {
         let place = [letter.partition.to_string(), letter.offset.to_string()];
         assert_eq!(told[&place].as_bytes(), letter.value.unwrap(), "each where its own answer says");
     }
+}
+
+/// Kafka refuses a request for its size after the deadline of its records, none of which is too large.
+fn what_was_refused_for_others_has_no_dead_letter() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("letters", 1, &[]);
+    let topic = cluster.create_topic("small", 1, &[("max.message.bytes", "10000")]);
+    let sidecar = started(through_proxies().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    run(async { send(&connect(&sidecar.grpc_address()), text(&topic, "first")).await.unwrap() });
+    for proxy in cluster.proxies() {
+        proxy.hold(ApiKey::Produce);
+    }
+    let records = (0..40).map(|number| text(&topic, &format!("{number}-{}", "x".repeat(500)))).collect();
+    let timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let frame = SendBatchRequest { sequence: 1, records, timeout, ..SendBatchRequest::default() };
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), vec![frame]));
+    end.unwrap();
+    for result in &answers[0].results {
+        let Some(record_result::Result::Error(error)) = &result.result else { panic!("{result:?}") };
+        assert_eq!(error.reason(), ErrorReason::DeliveryUnknown, "{error:?}");
+    }
+    cluster.heal();
+    wait_metric(&sidecar, "producer_outstanding_records", 0, PATIENCE);
+    assert_eq!(read_topic(cluster, &letters).len(), 0);
+    assert_eq!(read_topic(cluster, &topic).len(), 1);
 }
