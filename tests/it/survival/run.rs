@@ -42,7 +42,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(30);
 /// As long as the sidecar remembers a message id by default.
 const WINDOW_MS: u64 = 600_000;
-const BOUNDS: Bounds = Bounds { rss_bytes: 200 << 20, threads: 120, fds: 260 };
+const BOUNDS: Bounds = Bounds { rss_bytes: 200 << 20, threads: 150, fds: 400 };
 /// The most violations that are shown.
 const SHOWN: usize = 8;
 /// How many of the sidecar's last lines are shown with them.
@@ -215,11 +215,16 @@ impl Run {
 
     fn succeed(&self, sidecar: &mut Sidecar, end: LifeEnd) {
         self.keep_outputs(sidecar);
+        *sidecar = started(self.plan.start, &self.letters);
+        let life = self.history().lives.len();
+        // Callers find it at once, listening or not.
+        self.ledger.turn_to(Target { life, address: sidecar.grpc_address() });
+        eventually(READY, "the sidecar listens", || {
+            sidecar.try_http_get("/startupz").ok().filter(|(status, _)| *status == 200)
+        });
         let mut history = self.history();
         history.lives.last_mut().unwrap().end = Some(end);
-        *sidecar = started(self.plan.start, &self.letters);
-        self.ledger.turn_to(Target { life: history.lives.len(), address: sidecar.grpc_address() });
-        history.lives.push(Life::default());
+        history.lives.push(Life { listens_ms: self.ledger.now_ms(), end: None });
     }
 
     fn keep_outputs(&self, sidecar: &Sidecar) {

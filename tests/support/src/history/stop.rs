@@ -5,6 +5,8 @@ use super::{History, Kind, Violation, shown};
 /// One process of the sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
+    /// When it began to listen. What was brought before may have found nobody.
+    pub listens_ms: u64,
     /// How it ended; none where it runs on.
     pub end: Option<LifeEnd>,
 }
@@ -41,7 +43,7 @@ pub(super) fn violations(history: &History) -> Vec<Violation> {
         }
         let unanswered = history.attempts.iter().filter(|attempt| {
             let hears_nothing = attempt.outcome.refusal().is_some_and(|refusal| refusal.reason.is_empty());
-            attempt.life == number && attempt.begun_ms < *at_ms && hears_nothing
+            attempt.life == number && (life.listens_ms..*at_ms).contains(&attempt.begun_ms) && hears_nothing
         });
         told.extend(unanswered.map(|attempt| {
             let early = at_ms - attempt.begun_ms;

@@ -93,7 +93,7 @@ fn well() -> History {
         letters: vec![letter],
         deletions: Vec::new(),
         message_id_window_ms: 600_000,
-        lives: vec![Life { end: Some(stopped) }, Life { end: None }],
+        lives: vec![Life { listens_ms: 0, end: Some(stopped) }, Life { listens_ms: 5_200, end: None }],
         healings: vec![Healing { fault: "a fault".to_owned(), at_ms: 45, within_ms: 200, until_ms: 1_000 }],
         samples: vec![sample],
         bounds: Bounds { rss_bytes: 10, threads: 3, fds: 4 },

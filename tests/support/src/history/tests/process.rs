@@ -83,6 +83,10 @@ fn stops_that_are_not_graceful_are_found() {
             history.lives[0].end = Some(LifeEnd::Killed);
         },
         |history| {
+            history.attempts[UNKNOWN].outcome = Outcome::Maybe(refusal(""));
+            history.lives[0].listens_ms = 40;
+        },
+        |history| {
             let late = Attempt { begun_ms: 5_001, ended_ms: 5_002, ..attempt("late", 30, unknown()) };
             history.attempts.push(Attempt { outcome: Outcome::Maybe(refusal("")), ..late });
         },
