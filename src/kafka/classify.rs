@@ -161,10 +161,17 @@ pub enum ClientError {
     AllBrokersDown,
 }
 
-/// Says what a client-wide error means.
+/// What librdkafka calls a connection that was lost, or on which no answer came.
+const LOST: &[&str] = &["Local: Broker transport failure", "Local: Timed out"];
+
+/// Says what a client-wide error means; `sentence` is librdkafka's own for it.
+///
+/// A connection that is lost within SASL's handshake has the code of a refusal, and its cause in the sentence alone
+/// (`rd_kafka_broker_handle_SaslHandshake`, rdkafka_broker.c of 2.12.1).
 #[must_use]
-pub fn client_error(code: Code) -> ClientError {
+pub fn client_error(code: Code, sentence: &str) -> ClientError {
     match code {
+        Code::Authentication if LOST.iter().any(|lost| sentence.contains(lost)) => ClientError::Connection,
         Code::Authentication
         | Code::SaslAuthenticationFailed
         | Code::UnsupportedSASLMechanism

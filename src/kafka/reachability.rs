@@ -83,7 +83,7 @@ impl Reachability {
 
     /// Notes a client-wide error with librdkafka's sentence for it.
     pub fn client_error(&self, code: RDKafkaErrorCode, sentence: &str) {
-        match classify::client_error(code) {
+        match classify::client_error(code, sentence) {
             ClientError::Fatal => self.met_fatal_error(sentence.to_owned()),
             ClientError::Refused => self.unless_connected(State::Refused(sentence.to_owned())),
             ClientError::AllBrokersDown => {
@@ -158,6 +158,20 @@ mod tests {
         assert_eq!(*reachability.watch().borrow(), State::Refused("bad password".into()));
         reachability.broker_answered();
         assert!(reachability.is_connected());
+    }
+
+    #[test]
+    fn a_connection_lost_within_the_handshake_is_no_refusal() {
+        for cause in ["Local: Broker transport failure", "Local: Timed out"] {
+            let reachability = Reachability::default();
+            let sentence = format!("SASL SCRAM-SHA-512 mechanism handshake failed: {cause}");
+            reachability.client_error(Code::Authentication, &sentence);
+            assert_eq!(reachability.now(), State::Unreachable(sentence));
+        }
+        let reachability = Reachability::default();
+        let sentence = "SASL GSSAPI mechanism handshake failed: Broker: Unsupported SASL mechanism";
+        reachability.client_error(Code::Authentication, sentence);
+        assert_eq!(reachability.now(), State::Refused(sentence.to_owned()));
     }
 
     #[test]
