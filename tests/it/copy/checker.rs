@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use testkit::{Cluster, eventually, read_topic, try_eventually};
+use testkit::{
+    Cluster, eventually,
+    history::{Committed, History, Input, Place},
+    read_topic, try_eventually,
+};
 
 use super::{
     job::Shared,
@@ -31,6 +35,7 @@ pub fn check(shared: &Arc<Shared>, seen: &Seen) {
         .map(|record| (record.partition, record.offset, String::from_utf8(record.value.unwrap()).unwrap()));
     let fresh: Vec<Output> = fresh.collect();
     same(&shared.input.values(), &fresh, "a fresh reader");
+    offsets(shared, &fresh);
     // All is there: the one that reads since the beginning only has to arrive at the end.
     eventually(SETTLE, "the reader arrives", || (seen.lock().unwrap().len() >= fresh.len()).then_some(()));
     let seen = seen.lock().unwrap().clone();
@@ -38,6 +43,28 @@ pub fn check(shared: &Arc<Shared>, seen: &Seen) {
     let mut sorted = seen;
     sorted.sort_unstable();
     assert!(sorted == fresh, "both readers saw the same records at the same offsets");
+}
+
+/// Judges the group's committed offsets, as they were seen and as they are: never back, and nothing unprocessed before them.
+fn offsets(shared: &Shared, fresh: &[Output]) {
+    let topic = &shared.input.topic;
+    let mut committed = shared.seen_committed.lock().unwrap().clone();
+    let ends = shared.input.ends().into_iter();
+    committed.extend(ends.map(|(partition, next)| Committed { topic: topic.clone(), partition, next }));
+    let mut outputs: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, _, value) in fresh {
+        *outputs.entry(value).or_default() += 1;
+    }
+    let of_partition = |(partition, records): (i32, &Vec<(i64, String)>)| {
+        let input = |(offset, value): &(i64, String)| Input {
+            place: Place { topic: topic.clone(), partition, offset: *offset },
+            outputs: outputs.get(value.as_str()).copied().unwrap_or_default(),
+        };
+        records.iter().map(input).collect::<Vec<_>>()
+    };
+    let inputs = (0..).zip(&shared.input.records).flat_map(of_partition).collect();
+    let violations = History { committed, inputs, ..History::default() }.violations();
+    assert!(violations.is_empty(), "{} of the offsets, such as {}", violations.len(), violations[0]);
 }
 
 /// Compares the values of each partition in the order in which they were read.

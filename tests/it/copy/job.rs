@@ -13,7 +13,7 @@ use producer_sidecar::grpc::proto::{
     ConsumerGroup, GroupMember, ProcessAndForwardRequest, consumer_group::Membership,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use testkit::{Cluster, GroupMembership, Sidecar, eventually, try_eventually};
+use testkit::{Cluster, GroupMembership, Sidecar, eventually, history::Committed, try_eventually};
 use tokio::{runtime::Runtime, time::Instant};
 
 use super::{
@@ -55,6 +55,8 @@ pub struct Shared {
     pub runtime: tokio::runtime::Handle,
     /// What the group has committed, by partition, as it was last seen.
     pub committed: Mutex<BTreeMap<i32, i64>>,
+    /// The same, as it was seen one after the other.
+    pub seen_committed: Mutex<Vec<Committed>>,
     /// Where each sidecar listens, and a client of it.
     clients: Mutex<Vec<(String, Client)>>,
     owners: Mutex<BTreeMap<i32, String>>,
@@ -195,6 +197,7 @@ impl Job {
             unit_records_max: form().unit_records_max,
             runtime: runtime.handle().clone(),
             committed: Mutex::default(),
+            seen_committed: Mutex::default(),
             clients: Mutex::default(),
             owners: Mutex::default(),
             counts: Mutex::default(),
