@@ -11,6 +11,7 @@ pub mod held;
 pub mod line;
 pub mod readiness;
 pub mod replay;
+pub mod room;
 pub mod schedule;
 pub mod send;
 pub mod ticket;

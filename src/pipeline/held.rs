@@ -17,6 +17,7 @@ use super::{
     budget::{Held, Share},
     dead_letters::{Dead, now_ms},
     line::{Line, Place, RunBounds},
+    room::Room,
     ticket::Ticket,
     way::{Mark, Way},
 };
@@ -63,6 +64,8 @@ pub struct Flow {
     topic: Topic,
     partition: i32,
     bounds: RunBounds,
+    /// What bounds the runs of all partitions of the topic.
+    room: Arc<Room>,
     metrics: TopicMetrics,
     /// What its records hold of the budget.
     held: Arc<Held>,
@@ -104,11 +107,11 @@ impl Flow {
         number: u32,
         topic: Topic,
         partition: i32,
-        bounds: RunBounds,
+        (bounds, room): (RunBounds, Arc<Room>),
         metrics: TopicMetrics,
     ) -> Arc<Self> {
         let (held, line) = Default::default();
-        Arc::new(Self { number, topic, partition, bounds, metrics, held, line })
+        Arc::new(Self { number, topic, partition, bounds, room, metrics, held, line })
     }
 
     /// Returns the topic.
@@ -145,8 +148,9 @@ impl Flow {
                 return;
             }
             let producer = way.handle.current();
+            let bounds = RunBounds { bytes_max: self.room.bytes_max(), ..self.bounds };
             let (mut now, mut handed) = (Instant::now(), 0_usize);
-            while let Some((place, item)) = line.start_next(now, &self.bounds, producer.serial()) {
+            while let Some((place, item)) = line.start_next(now, &bounds, producer.serial()) {
                 let number = Mark::new(self.number, place).number();
                 let headers = item.headers.take();
                 match producer.hand_over(&item.record, headers, self.partition, number) {
@@ -181,6 +185,9 @@ impl Flow {
             let is_awaited = line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
             let may_be_for_others = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers());
             let is_for_others = may_be_for_others && line.is_in_company();
+            if is_for_others && delivery.as_ref().is_err_and(Undelivered::is_too_large) {
+                self.room.refused(line.run_bytes());
+            }
             let back = match &delivery {
                 Err(undelivered) if undelivered.is_unsent() => {
                     (is_awaited && !way.is_ending()).then(|| line.take_back(place)).flatten()

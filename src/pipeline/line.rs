@@ -201,6 +201,12 @@ impl<T> Line<T> {
         self.run.as_ref().is_some_and(|run| run.records > 1)
     }
 
+    /// Returns the bytes of the run in flight, as they were counted for [`Line::push`].
+    #[must_use]
+    pub fn run_bytes(&self) -> usize {
+        self.run.as_ref().map_or(0, |run| run.bytes)
+    }
+
     /// Returns the record in flight at that place.
     #[must_use]
     pub fn in_flight(&self, place: Place) -> Option<&T> {

@@ -14,6 +14,7 @@ use super::{
     duplicates::Duplicates,
     held::Flow,
     line::RunBounds,
+    room::Room,
     way::{FLOWS_MAX, Way},
 };
 use crate::{
@@ -59,6 +60,7 @@ pub(super) struct Flows {
     pub(super) topic: Topic,
     partitioner: Partitioner,
     metrics: TopicMetrics,
+    room: Arc<Room>,
     partitions: RwLock<Vec<Arc<Flow>>>,
 }
 
@@ -203,6 +205,7 @@ impl Sender {
                 topic: topic.clone(),
                 partitioner: self.partitioners.get(topic).copied().unwrap_or(self.partitioner),
                 metrics: self.metrics.topic(topic),
+                room: Arc::new(Room::new(self.runs.bytes_max)),
                 partitions: RwLock::default(),
             })
         });
@@ -298,8 +301,10 @@ impl Flows {
         let mut partitions = self.partitions.write();
         while partitions.len() <= index {
             let next = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-            let make =
-                |number| Flow::new(number, self.topic.clone(), next, sender.runs, self.metrics.clone());
+            let make = |number| {
+                let bounds = (sender.runs, Arc::clone(&self.room));
+                Flow::new(number, self.topic.clone(), next, bounds, self.metrics.clone())
+            };
             let flow = sender.way.flows.add(make).ok_or_else(too_many_partitions)?;
             partitions.push(flow);
         }
