@@ -2,9 +2,8 @@
 //! Every answer stays true, and no process is started again. Users and rules that these tests change are their own.
 
 pub mod fatal;
+pub mod secrets;
 pub mod stuck;
-
-mod secrets;
 
 use std::time::{Duration, Instant};
 

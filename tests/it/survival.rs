@@ -31,6 +31,7 @@ crate::tests!(
     sidecars_are_stopped,
     topics_change,
     access_is_taken_away_and_given_back,
+    secrets_change_on_disk,
 );
 
 /// What is left to chance is decided by this, and nothing else.
@@ -50,6 +51,8 @@ const DIRECT: Plan = Plan { start: over_tls, topic_configs: &[], sends_too_large
 /// (decision 0008).
 const CALM: Plan =
     Plan { start: small_batches, topic_configs: &[("max.message.bytes", "30000")], sends_too_large: true };
+/// Over TLS, with the password and the authorities in files that change.
+const WITH_FILES: Plan = Plan { start: faults::with_files, ..DIRECT };
 /// Through the fault proxies.
 const PROXIED: Plan = Plan { start: through_proxies, ..DIRECT };
 
@@ -106,4 +109,11 @@ fn topics_change() {
 
 fn access_is_taken_away_and_given_back() {
     Run::through(CALM, "access taken away", faults::access_taken_away);
+}
+
+fn secrets_change_on_disk() {
+    Run::through(WITH_FILES, "secrets change", |run| {
+        faults::password_rotated_twice(run);
+        faults::authorities_replaced(run);
+    });
 }

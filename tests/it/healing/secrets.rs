@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// The link that is swapped, as the kubelet calls it.
@@ -13,17 +12,21 @@ const DATA: &str = "..data";
 pub struct Secrets {
     folder: PathBuf,
     file: &'static str,
-    version: AtomicUsize,
 }
 
 impl Secrets {
     /// Makes the folder with that content.
     pub fn new(folder: &Path, file: &'static str, content: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
-        let secrets = Self { folder: folder.to_owned(), file, version: AtomicUsize::new(0) };
+        let secrets = Self::at(folder, file);
         symlink(Path::new(DATA).join(file), secrets.path()).unwrap();
         secrets.swap(content);
         secrets
+    }
+
+    /// Finds a folder that was made before.
+    pub fn at(folder: &Path, file: &'static str) -> Self {
+        Self { folder: folder.to_owned(), file }
     }
 
     /// The file as it is mounted: a link into the link.
@@ -33,7 +36,7 @@ impl Secrets {
 
     /// Swaps the whole folder at once.
     pub fn swap(&self, content: &str) {
-        let version = format!("..{}", self.version.fetch_add(1, Ordering::Relaxed));
+        let version = format!("..{}", fs::read_dir(&self.folder).unwrap().count());
         fs::create_dir(self.folder.join(&version)).unwrap();
         fs::write(self.folder.join(&version).join(self.file), content).unwrap();
         let link = self.folder.join("..data_tmp");

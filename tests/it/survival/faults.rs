@@ -1,14 +1,15 @@
 //! Owns what is broken under a load, and mended. Each ends once all goes well again.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use testkit::{
-    ApiKey, Cluster,
+    ApiKey, Cluster, SidecarBuilder,
     cluster::{Acl, Operation, Resource},
     eventually,
 };
 
 use super::{form, run::Run};
+use crate::{client::over_tls, healing::secrets::Secrets};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -18,6 +19,11 @@ const fn ms(ms: u64) -> Duration {
 const USED: Duration = Duration::from_secs(15);
 /// Longer than the cluster believes in a node that is silent, and some more.
 const BELIEVED: Duration = Duration::from_secs(8);
+
+/// The file of the password, and the folder that it is mounted in.
+const PASSWORD: &str = "password";
+/// The same of the authorities.
+const AUTHORITIES: &str = "ca.pem";
 
 fn draw_node(run: &Run) -> i32 {
     run.draw(1..1 + i32::try_from(Cluster::shared().node_count()).unwrap())
@@ -189,4 +195,62 @@ pub fn access_taken_away(run: &Run) {
         cluster.remove_acl(&denial);
         run.healed("loss of access");
     }
+}
+
+/// A sidecar whose password and authorities are in files, as a pod's are.
+pub fn with_files() -> SidecarBuilder {
+    let cluster = Cluster::shared();
+    let builder = over_tls().without_env("KAFKA_PASSWORD").env("SIDECAR_KAFKA_FILES_LOOK_MS", "100");
+    let authorities = fs::read_to_string(cluster.ca_file()).unwrap();
+    let password = Secrets::new(&builder.folder().join(PASSWORD), PASSWORD, cluster.password());
+    let authorities = Secrets::new(&builder.folder().join(AUTHORITIES), AUTHORITIES, &authorities);
+    builder
+        .env("KAFKA_PASSWORD_FILE", password.path().display().to_string())
+        .env("KAFKA_CA_FILE", authorities.path().display().to_string())
+}
+
+/// Ends with the password that the cluster began with.
+pub fn password_rotated_twice(run: &Run) {
+    let cluster = Cluster::shared();
+    let own = cluster.password();
+    let rounds = form(1, 5);
+    for round in 0..rounds {
+        for (turn, password) in [format!("canary-of-round-{round}"), own.to_owned()].iter().enumerate() {
+            run.keep_secret(password);
+            cluster.set_password(cluster.user(), password);
+            swap(run, PASSWORD, password);
+            replaced(run, 2 * round + turn + 1);
+            run.healed("a new password");
+        }
+    }
+}
+
+/// Authorities that did not sign the brokers' certificates stay out of use; a bundle with the right ones comes into it.
+pub fn authorities_replaced(run: &Run) {
+    let cluster = Cluster::shared();
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let (right, other) = (read(cluster.ca_file()), read(cluster.other_ca_file()));
+    let before = form(2, 10);
+    for round in 1..=form(1, 5) {
+        swap(run, AUTHORITIES, &other);
+        eventually(USED, "the wrong authorities said", || {
+            run.sidecar().http_get("/metrics").1.contains("kafka_secrets_refused 1").then_some(())
+        });
+        run.go_on(ms(500));
+        swap(run, AUTHORITIES, &format!("{other}{right}"));
+        replaced(run, before + round);
+        run.healed("new authorities");
+    }
+}
+
+fn swap(run: &Run, file: &'static str, content: &str) {
+    Secrets::at(&run.sidecar().folder().join(file), file).swap(content);
+}
+
+/// Waits until the producer was replaced so many times for new secrets.
+fn replaced(run: &Run, times: usize) {
+    let line = format!("kafka_producer_replaced_total{{cause=\"secrets\"}} {times}");
+    eventually(USED, "another producer in use", || {
+        run.sidecar().http_get("/metrics").1.lines().any(|found| found == line).then_some(())
+    });
 }

@@ -189,6 +189,11 @@ impl Run {
         self.history().healings.push(Healing { fault: fault.to_owned(), at_ms, within_ms, until_ms });
     }
 
+    /// Has a text looked for in all that the sidecar says.
+    pub fn keep_secret(&self, secret: &str) {
+        self.history().secrets.push(secret.to_owned());
+    }
+
     /// Notes that a topic, which was deleted, is there again.
     pub fn made_again(&self, topic: &str) {
         let deletion = Deletion { topic: topic.to_owned(), made_again_ms: self.ledger.now_ms() };
