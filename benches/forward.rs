@@ -1,7 +1,8 @@
 //! ProcessAndForward, side by side: the sidecar, librdkafka's transactions in this process, and kafkajs's in its own, in turns
 //! within one run. One record and one offset a unit; each caller has a group of its own, or a partition of one group.
 //!
-//! The sidecar's lanes and librdkafka's producers are as many, with the same properties. `NODES=1` asks a cluster of one.
+//! The sidecar's lanes and librdkafka's producers are as many, with the same properties. `NODES=1` asks a cluster of one,
+//! `CALLERS=256` that number of callers alone.
 
 #![expect(
     clippy::expect_used,
@@ -103,7 +104,12 @@ fn main() {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let shapes = [Shape::OneGroup, Shape::OwnGroups];
-    for (shape, callers) in shapes.into_iter().flat_map(|shape| CALLERS.map(|callers| (shape, callers))) {
+    let asked = std::env::var("CALLERS").ok().and_then(|text| text.parse::<usize>().ok());
+    let of_shape = |shape| CALLERS.map(|callers| (shape, callers));
+    for (shape, callers) in shapes.into_iter().flat_map(of_shape) {
+        if asked.is_some_and(|asked| asked != callers) {
+            continue;
+        }
         let mut rounds = Vec::new();
         for round in 0..=ROUNDS {
             let time = Duration::from_millis(ROUND_MS);

@@ -126,7 +126,10 @@ impl Healer {
         if let Err(why) = &proven
             && signs.has_other_secrets
         {
-            self.refuse(why.clone());
+            // Where the files have a fault of their own, that is what is said of them.
+            if self.parts.wanted.borrow().problem.is_none() {
+                self.refuse(why.clone());
+            }
             // The others may serve a producer still that cannot go on as it is.
             if cause != Cause::Secrets {
                 config = Arc::clone(&self.parts.in_force.borrow());

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// The link that is swapped, as the kubelet calls it.
@@ -36,7 +37,8 @@ impl Secrets {
 
     /// Swaps the whole folder at once.
     pub fn swap(&self, content: &str) {
-        let version = format!("..{}", fs::read_dir(&self.folder).unwrap().count());
+        static VERSION: AtomicUsize = AtomicUsize::new(0);
+        let version = format!("..{}", VERSION.fetch_add(1, Ordering::Relaxed));
         fs::create_dir(self.folder.join(&version)).unwrap();
         fs::write(self.folder.join(&version).join(self.file), content).unwrap();
         let link = self.folder.join("..data_tmp");

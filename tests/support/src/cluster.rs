@@ -42,7 +42,8 @@ pub struct ClusterOptions {
     pub seed: u64,
     /// Whether records are produced after the start until the fresh JVMs answer fast.
     pub warm: bool,
-    /// Whether the nodes' JVMs compile what is used much as well as they can, as in production; slower in the first minute.
+    /// Whether the nodes' JVMs compile what is used much as well as they can and have the heap that Kafka's own scripts give
+    /// them (1 GiB), as in production; slower in the first minute.
     pub compiles_fully: bool,
 }
 

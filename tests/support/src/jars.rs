@@ -49,7 +49,7 @@ impl KafkaJars {
         let mut node = self.java(&flags);
         if compiles_fully {
             // The last word on a flag holds.
-            node.arg("-XX:TieredStopAtLevel=4");
+            node.args(["-XX:TieredStopAtLevel=4", "-Xmx1g"]);
         }
         node.arg("kafka.Kafka").arg(properties);
         node
