@@ -33,6 +33,8 @@ use crate::{
 const ANSWER_MS_MAX: u64 = 30_000;
 /// How long the transactional id may take to be initialised, and a transaction to end.
 const TRANSACTION_MS_MAX: u64 = 120_000;
+/// How long the lane may take to end.
+const END_MS_MAX: u64 = 5_000;
 /// The pause between looks at a transaction in progress.
 const LOOK_MS: u64 = 2;
 
@@ -108,6 +110,22 @@ impl Run {
         seen: impl Fn(Seen<'_>),
         progress: impl Fn(i32, &Counted),
     ) -> Result<Counted, Failure> {
+        let through = self.through(&seen, &progress);
+        // The process must not end under the feet of Kafka's client.
+        if let Some(thread) = self.lane.take().map(Lane::end) {
+            let by = Instant::now() + Duration::from_millis(END_MS_MAX);
+            while !thread.is_finished() && Instant::now() < by {
+                thread::sleep(Duration::from_millis(LOOK_MS));
+            }
+        }
+        through.map(|()| self.counted)
+    }
+
+    fn through(
+        &mut self,
+        seen: &impl Fn(Seen<'_>),
+        progress: &impl Fn(i32, &Counted),
+    ) -> Result<(), Failure> {
         // What an earlier run left open is ended by this, and only then are its offsets what they will be.
         self.initialised()?;
         let wait = Duration::from_millis(ANSWER_MS_MAX);
@@ -118,9 +136,9 @@ impl Run {
             // A list shows those too that were dealt with.
             let from = noted.offset.filter(|_| self.asked.deed != Deed::Nothing);
             self.reader.go_to(partition, from)?;
-            self.partition(partition, handled, (&seen, &progress))?;
+            self.partition(partition, handled, (seen, progress))?;
         }
-        Ok(self.counted)
+        Ok(())
     }
 
     fn partition(
