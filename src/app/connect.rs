@@ -71,7 +71,7 @@ pub(super) fn connect(
     let (tell_refused, refused) = watch::channel(None);
     let left_behind = Arc::clone(&flows);
     healing::start(healing::Parts {
-        handle: Arc::clone(&handle),
+        handle: Arc::downgrade(&handle),
         access: access.clone(),
         wanted,
         in_force,

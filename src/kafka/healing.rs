@@ -4,7 +4,7 @@
 mod cause;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -36,8 +36,8 @@ const STAND_MS: u64 = 1_000;
 
 /// What healing needs.
 pub struct Parts {
-    /// The producer in use.
-    pub handle: Arc<Handle>,
+    /// The producer in use; it ends with those who send through it.
+    pub handle: Weak<Handle>,
     /// How it reaches the cluster.
     pub access: Access,
     /// What the files of the secrets say.
@@ -76,7 +76,8 @@ impl Healer {
     fn run(mut self) {
         while self.parts.wanted.has_changed().is_ok() {
             thread::sleep(Duration::from_millis(LOOK_MS));
-            let signs = self.look();
+            let Some(handle) = self.parts.handle.upgrade() else { return };
+            let signs = self.look(&handle);
             if signs.is_new_wish {
                 self.tries = 0;
             }
@@ -84,25 +85,25 @@ impl Healer {
             if let Some(cause) = signs.cause()
                 && (self.tries == 0 || self.tried.elapsed() >= cause::pause(self.tries))
             {
-                self.try_to_replace(cause, &signs);
+                self.try_to_replace(&handle, cause, &signs);
             }
         }
     }
 
-    fn look(&mut self) -> Signs {
-        let producer = self.parts.handle.current();
+    fn look(&mut self, handle: &Handle) -> Signs {
+        let producer = handle.current();
         let turns = producer.turns();
         let missed = if turns == self.turns.0 { self.turns.1.saturating_add(1) } else { 0 };
         self.turns = (turns, missed);
         // It is told by a callback too, but not where that came just while another producer was taken into use.
         if let Some(words) = producer.fatal_error() {
-            self.parts.handle.observer().reachability.met_fatal_error(words);
+            handle.observer().reachability.met_fatal_error(words);
         }
         let is_new_wish = self.parts.wanted.has_changed().unwrap_or(false);
         let wanted = Arc::clone(&self.parts.wanted.borrow_and_update().config);
         Signs {
             looks_without_turn: missed,
-            is_fatal: matches!(self.parts.handle.observer().reachability.now(), State::Fatal(_)),
+            is_fatal: matches!(handle.observer().reachability.now(), State::Fatal(_)),
             has_other_secrets: !Arc::ptr_eq(&wanted, &self.parts.in_force.borrow()),
             is_new_wish,
             wanted,
@@ -120,7 +121,7 @@ impl Healer {
         }
     }
 
-    fn try_to_replace(&mut self, cause: Cause, signs: &Signs) {
+    fn try_to_replace(&mut self, handle: &Handle, cause: Cause, signs: &Signs) {
         let mut proven = self.prove(&signs.wanted);
         let mut config = Arc::clone(&signs.wanted);
         if let Err(why) = &proven
@@ -140,7 +141,7 @@ impl Healer {
         match proven {
             Ok(producer) => {
                 self.tries = 0;
-                self.take_into_use(producer, config, cause);
+                self.take_into_use(handle, producer, config, cause);
             }
             Err(why) => {
                 self.tries = self.tries.saturating_add(1);
@@ -153,8 +154,8 @@ impl Healer {
         }
     }
 
-    fn take_into_use(&mut self, producer: Producer, config: Arc<Config>, cause: Cause) {
-        let before = self.parts.handle.exchange(producer);
+    fn take_into_use(&mut self, handle: &Handle, producer: Producer, config: Arc<Config>, cause: Cause) {
+        let before = handle.exchange(producer);
         self.turns = (0, 0);
         self.parts.metrics.client().replaced(cause.name());
         tracing::info!(cause = cause.name(), "another producer is in use");

@@ -62,7 +62,7 @@ fn whole() -> Whole {
     let metrics = Metrics::new(1);
     let left_behind = Arc::clone(&flows);
     healing::start(healing::Parts {
-        handle: Arc::clone(&handle),
+        handle: Arc::downgrade(&handle),
         access,
         wanted,
         in_force: watch::channel(Arc::clone(&settings)).0,

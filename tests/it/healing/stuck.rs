@@ -57,7 +57,7 @@ fn a_stuck_polling_thread_is_left_behind() {
     let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
     let (left, left_behind) = mpsc::channel();
     healing::start(healing::Parts {
-        handle: Arc::clone(&handle),
+        handle: Arc::downgrade(&handle),
         access,
         wanted,
         in_force: watch::channel(settings).0,
