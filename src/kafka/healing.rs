@@ -77,7 +77,7 @@ impl Healer {
         while self.parts.wanted.has_changed().is_ok() {
             thread::sleep(Duration::from_millis(LOOK_MS));
             let Some(handle) = self.parts.handle.upgrade() else { return };
-            let signs = self.look(&handle);
+            let (signs, wanted) = self.look(&handle);
             if signs.is_new_wish {
                 self.tries = 0;
             }
@@ -85,12 +85,12 @@ impl Healer {
             if let Some(cause) = signs.cause()
                 && (self.tries == 0 || self.tried.elapsed() >= cause::pause(self.tries))
             {
-                self.try_to_replace(&handle, cause, &signs);
+                self.try_to_replace(&handle, cause, &wanted);
             }
         }
     }
 
-    fn look(&mut self, handle: &Handle) -> Signs {
+    fn look(&mut self, handle: &Handle) -> (Signs, Arc<Config>) {
         let producer = handle.current();
         let turns = producer.turns();
         let missed = if turns == self.turns.0 { self.turns.1.saturating_add(1) } else { 0 };
@@ -101,13 +101,13 @@ impl Healer {
         }
         let is_new_wish = self.parts.wanted.has_changed().unwrap_or(false);
         let wanted = Arc::clone(&self.parts.wanted.borrow_and_update().config);
-        Signs {
+        let signs = Signs {
             looks_without_turn: missed,
             is_fatal: matches!(handle.observer().reachability.now(), State::Fatal(_)),
             has_other_secrets: !Arc::ptr_eq(&wanted, &self.parts.in_force.borrow()),
             is_new_wish,
-            wanted,
-        }
+        };
+        (signs, wanted)
     }
 
     /// Says what is wrong with the files themselves, or that it is over.
@@ -121,11 +121,11 @@ impl Healer {
         }
     }
 
-    fn try_to_replace(&mut self, handle: &Handle, cause: Cause, signs: &Signs) {
-        let mut proven = self.prove(&signs.wanted);
-        let mut config = Arc::clone(&signs.wanted);
+    fn try_to_replace(&mut self, handle: &Handle, cause: Cause, wanted: &Arc<Config>) {
+        let mut proven = self.prove(wanted);
+        let mut config = Arc::clone(wanted);
         if let Err(why) = &proven
-            && signs.has_other_secrets
+            && !Arc::ptr_eq(wanted, &self.parts.in_force.borrow())
         {
             // Where the files have a fault of their own, that is what is said of them.
             if self.parts.wanted.borrow().problem.is_none() {

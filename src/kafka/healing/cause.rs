@@ -1,9 +1,7 @@
 //! Owns the decision whether the producer has to be replaced, pure.
 //! Must never read a clock.
 
-use std::{sync::Arc, time::Duration};
-
-use crate::config::Config;
+use std::time::Duration;
 
 /// After how many looks without a turn the polling thread counts as stuck; looks and not time, which passes also while the whole
 /// process is stopped.
@@ -25,14 +23,13 @@ pub enum Cause {
 }
 
 /// What is seen of the producer in one look.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Signs {
     pub looks_without_turn: u32,
     pub is_fatal: bool,
     pub has_other_secrets: bool,
     /// Whether the files have changed since the last look.
     pub is_new_wish: bool,
-    pub wanted: Arc<Config>,
 }
 
 impl Signs {
@@ -67,4 +64,27 @@ impl Cause {
 pub(super) fn pause(tries: u32) -> Duration {
     let doubled = PAUSE_MS.saturating_mul(1 << tries.saturating_sub(1).min(10));
     Duration::from_millis(doubled.min(PAUSE_MS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stuck_thread_weighs_more_than_a_fatal_error_and_that_more_than_new_secrets() {
+        let stuck = LOOKS_WITHOUT_TURN_MAX;
+        let cause = |looks_without_turn, is_fatal, has_other_secrets| {
+            Signs { looks_without_turn, is_fatal, has_other_secrets, ..Signs::default() }.cause()
+        };
+        assert_eq!(cause(stuck - 1, false, false), None);
+        assert_eq!(cause(stuck - 1, false, true), Some(Cause::Secrets));
+        assert_eq!(cause(stuck - 1, true, true), Some(Cause::Fatal));
+        assert_eq!(cause(stuck, true, true), Some(Cause::Stuck));
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_bound() {
+        let pauses = [1, 2, 3, 4, 5, u32::MAX].map(|tries| pause(tries).as_millis());
+        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+    }
 }
