@@ -2,11 +2,12 @@
 //! Must never keep a pointer beyond the call that was given it.
 #![expect(unsafe_code, reason = "rust-rdkafka wraps none of these calls")]
 
+mod configs;
 mod intercepted;
 mod offsets;
 mod transactional;
 
-pub use self::{offsets::committed_offsets, transactional::Transactional};
+pub use self::{configs::topic_setting, offsets::committed_offsets, transactional::Transactional};
 
 use std::{
     collections::HashMap,

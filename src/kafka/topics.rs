@@ -1,4 +1,5 @@
-//! Owns the partition counts of topics: cached, refreshed off the hot path, one fetch at a time; and the thread that asks.
+//! Owns what Kafka says of topics, their partition counts and limits: cached, refreshed off the hot path, one question at a time;
+//! and the thread that asks.
 //! Must never create a topic and never let a caller wait on a fetch that another caller has begun already.
 //! The same thread knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
 
@@ -14,10 +15,10 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use rdkafka::producer::Producer as _;
+use rdkafka::{error::RDKafkaErrorCode, producer::Producer as _};
 use tokio::{sync::watch, time::Instant};
 
-use super::{classify, handle::Handle, reachability::Reachability};
+use super::{classify, ffi, handle::Handle, reachability::Reachability};
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
@@ -44,9 +45,19 @@ type Answer = Result<u32, Failure>;
 struct Known {
     answer: Answer,
     fetched: Instant,
+    limit: Limit,
 }
 
-/// The partition counts of topics.
+/// How large a batch of a topic may be (`max.message.bytes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Unknown,
+    /// The principal may not ask (DescribeConfigs); it is asked once.
+    Hidden,
+    Bytes(usize),
+}
+
+/// What is known of topics.
 pub struct Topics {
     bounds: TopicsBounds,
     known: RwLock<HashMap<Topic, Known>>,
@@ -78,6 +89,7 @@ impl Topics {
             requested,
             asked: VecDeque::new(),
             queue: VecDeque::new(),
+            limits: VecDeque::new(),
             refreshed: Instant::now(),
         };
         thread::Builder::new().name("kafka-metadata".to_owned()).spawn(move || asker.run())?;
@@ -91,6 +103,15 @@ impl Topics {
         let known = known.get(topic)?;
         let fresh = known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown;
         fresh.then(|| known.answer.clone())
+    }
+
+    /// Returns the most bytes of a batch that the topic takes; none where that is not known, or not to be known.
+    #[must_use]
+    pub fn batch_bytes_max(&self, topic: &Topic) -> Option<usize> {
+        match self.known.read().get(topic)?.limit {
+            Limit::Bytes(most) => Some(most),
+            Limit::Unknown | Limit::Hidden => None,
+        }
     }
 
     /// Waits for the topic's partition count; may be dropped at any time. Waits on while no broker answers.
@@ -145,10 +166,23 @@ impl Topics {
             if known.len() >= self.bounds.max && !known.contains_key(topic) {
                 make_room(&mut known, self.bounds);
             }
-            known.insert(topic.clone(), Known { answer: answer.clone(), fetched: Instant::now() });
+            let limit = known.get(topic).map_or(Limit::Unknown, |known| known.limit);
+            known.insert(topic.clone(), Known { answer: answer.clone(), fetched: Instant::now(), limit });
         }
         if let Some(asked) = self.pending.lock().remove(topic) {
             asked.send_replace(Some(answer.clone()));
+        }
+    }
+
+    /// Returns whether the topic's limit may be asked for.
+    fn may_ask_limit(&self, topic: &Topic) -> bool {
+        let known = self.known.read();
+        known.get(topic).is_some_and(|known| known.answer.is_ok() && known.limit != Limit::Hidden)
+    }
+
+    fn note_limit(&self, topic: &Topic, limit: Limit) {
+        if let Some(known) = self.known.write().get_mut(topic) {
+            known.limit = limit;
         }
     }
 
@@ -197,6 +231,8 @@ struct Asker {
     asked: VecDeque<Topic>,
     /// Topics to be asked for again.
     queue: VecDeque<Topic>,
+    /// Topics whose limit is to be asked for when nothing else is: they are those whose count was learnt since.
+    limits: VecDeque<Topic>,
     refreshed: Instant,
 }
 
@@ -208,11 +244,19 @@ impl Asker {
                 continue;
             }
             self.queue_refreshes();
-            let idle = self.queue.is_empty() && self.asked.is_empty();
+            let idle = self.queue.is_empty() && self.asked.is_empty() && self.limits.is_empty();
             self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
-            if let Some(topic) = self.asked.pop_front().or_else(|| self.queue.pop_front())
-                && !self.fetch(&topic)
-            {
+            let Some(topic) = self.asked.pop_front().or_else(|| self.queue.pop_front()) else {
+                if let Some(topic) = self.limits.pop_front() {
+                    self.fetch_limit(&topic);
+                }
+                continue;
+            };
+            if self.fetch(&topic) {
+                if !self.limits.contains(&topic) {
+                    self.limits.push_back(topic);
+                }
+            } else {
                 // Nothing was learnt: whoever waits is served after the others, and a broker in trouble is not hammered.
                 if self.topics.is_awaited(&topic) {
                     self.asked.push_back(topic);
@@ -284,5 +328,27 @@ impl Asker {
         };
         self.topics.settle(topic, &answer);
         true
+    }
+
+    /// Asks how large a batch of the topic may be; a failure is not tried again before the topic is refreshed.
+    fn fetch_limit(&self, topic: &Topic) {
+        if !self.topics.may_ask_limit(topic) {
+            return;
+        }
+        let wait = Duration::from_millis(FETCH_MS_MAX);
+        let asked =
+            ffi::topic_setting(self.handle.current().client().client(), topic, "max.message.bytes", wait);
+        match asked {
+            Ok(value) => {
+                let bytes = value.and_then(|text| text.parse().ok());
+                self.topics.note_limit(topic, bytes.map_or(Limit::Hidden, Limit::Bytes));
+            }
+            Err(code) => {
+                tracing::debug!(%topic, code = classify::name(code), "the topic's limit could not be had");
+                if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                    self.topics.note_limit(topic, Limit::Hidden);
+                }
+            }
+        }
     }
 }

@@ -148,7 +148,8 @@ impl Flow {
                 return;
             }
             let producer = way.handle.current();
-            let bounds = RunBounds { bytes_max: self.room.bytes_max(), ..self.bounds };
+            let bytes_max = self.room.bytes_max(way.topics.batch_bytes_max(&self.topic));
+            let bounds = RunBounds { bytes_max, ..self.bounds };
             let (mut now, mut handed) = (Instant::now(), 0_usize);
             while let Some((place, item)) = line.start_next(now, &bounds, producer.serial()) {
                 let number = Mark::new(self.number, place).number();
@@ -182,7 +183,8 @@ impl Flow {
         let (item, is_for_others, is_idle) = {
             let mut line = self.line.lock();
             // A record that nobody waits for is not sent a second time.
-            let is_awaited = line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
+            let is_awaited =
+                delivery.is_err() && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
             let may_be_for_others = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers());
             let is_for_others = may_be_for_others && line.is_in_company();
             if is_for_others && delivery.as_ref().is_err_and(Undelivered::is_too_large) {

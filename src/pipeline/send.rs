@@ -14,7 +14,7 @@ use super::{
     duplicates::Duplicates,
     held::Flow,
     line::RunBounds,
-    room::Room,
+    room::{BATCH_FRAMING_BYTES, Room},
     way::{FLOWS_MAX, Way},
 };
 use crate::{
@@ -34,8 +34,6 @@ const COUNT_FRESH_MS: u64 = 1_000;
 const RUN_RECORDS_MAX: usize = 8_000;
 /// How long a run takes records at most, in milliseconds.
 const RUN_MS_MAX: u64 = 1;
-/// The part of a batch that its header takes, in bytes.
-const BATCH_FRAMING_BYTES: usize = 128;
 
 /// Sends records.
 #[derive(Debug)]

@@ -35,6 +35,7 @@ mod stopping;
 mod stream_faults;
 mod streams;
 mod survival;
+mod topics;
 mod transactions;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         partitions::TESTS,
         secrets::TESTS,
         streams::TESTS,
+        topics::TESTS,
         transactions::lanes::TESTS,
         transactions::forbidden::TESTS,
     ];

@@ -14,8 +14,6 @@ mod ledger;
 mod run;
 mod streams;
 
-use testkit::SidecarBuilder;
-
 use self::run::{Plan, Run};
 use crate::client::{over_tls, through_proxies};
 
@@ -44,22 +42,19 @@ fn form<T>(short: T, long: T) -> T {
     if std::env::var("SURVIVAL_LONG").is_ok_and(|long| long == "1") { long } else { short }
 }
 
-/// Over TLS, as in production.
-const DIRECT: Plan = Plan { start: over_tls, topic_configs: &[], sends_too_large: false };
+/// Over TLS, as in production, to topics that take less than the sidecar's batches may hold.
+const DIRECT: Plan = Plan { start: over_tls, topic_configs: SMALL, sends_too_large: false };
 /// The same, and now and then a record is larger than its topic takes. Not where connections or leaders are lost meanwhile: a
 /// refused request has librdkafka number all waiting records anew, and what waits to be sent again is then written twice
 /// (decision 0008).
-const CALM: Plan =
-    Plan { start: small_batches, topic_configs: &[("max.message.bytes", "30000")], sends_too_large: true };
+const CALM: Plan = Plan { sends_too_large: true, ..DIRECT };
 /// Over TLS, with the password and the authorities in files that change.
 const WITH_FILES: Plan = Plan { start: faults::with_files, ..DIRECT };
 /// Through the fault proxies.
 const PROXIED: Plan = Plan { start: through_proxies, ..DIRECT };
 
-/// Batches are no larger than those topics take.
-fn small_batches() -> SidecarBuilder {
-    over_tls().env("SIDECAR_KAFKA_BATCH_BYTES", "25000")
-}
+/// Smaller than a run of this load after an outage, larger than any of its records but those that are to be refused.
+const SMALL: &[(&str, &str)] = &[("max.message.bytes", "30000")];
 
 fn brokers_crash_in_turn() {
     Run::through(DIRECT, "brokers crash", faults::brokers_crash);

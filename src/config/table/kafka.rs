@@ -138,7 +138,7 @@ fn batching() -> Vec<Setting> {
             1_000_000,
             (1024, 10_485_760),
             "bytes",
-            "The largest batch. Keep it at or below the smallest `max.message.bytes` of the topics: one record too large fails the whole batch.",
+            "The largest batch. A topic's own `max.message.bytes` bounds its batches too, where the principal may ask for it (DescribeConfigs); where not, keep this at or below the smallest of them.",
         )
         .property("batch.size", |config| Some(config.kafka.batch_bytes.to_string())),
         Setting::of(
