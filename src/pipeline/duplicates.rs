@@ -1,15 +1,18 @@
 //! Owns deduplication: whether a record with a message id is on its way or written already, and who is told its end.
 //! Must never be taken across pods or restarts: it remembers in memory, for this process alone.
 
+mod digest;
 mod window;
 
 use std::sync::Arc;
 
-use md5::{Digest as _, Md5};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::window::{Content, End, Found, Id, Window};
+use self::{
+    digest::{Digest, Keys},
+    window::{End, Found, Window},
+};
 use super::{Outcome, ticket::Ticket};
 use crate::{
     config::Deduplication,
@@ -17,15 +20,23 @@ use crate::{
     record::Record,
 };
 
+/// How many windows share the ids, so that threads seldom wait for each other.
+const WINDOWS: usize = 16;
+/// The fewest ids of a window where there are several: each forgets its own oldest, some a little earlier than others.
+const WINDOW_IDS_MIN: usize = 1_000;
+
 /// The records with message ids, by their ids.
 #[derive(Debug)]
-pub struct Duplicates(Mutex<Window<Ticket, Failure>>);
+pub struct Duplicates {
+    keys: Keys,
+    windows: Vec<Mutex<Window<Ticket, Failure>>>,
+}
 
 /// The duty to say how a record with a message id ended, to all who brought it.
 #[derive(Debug)]
 pub struct Claim {
     duplicates: Arc<Duplicates>,
-    id: Id,
+    id: Digest,
     /// Whether it is on its way, and lost where nobody says how it ended.
     is_accepted: bool,
     is_settled: bool,
@@ -46,14 +57,20 @@ impl Duplicates {
     /// Makes the memory; none where it is switched off.
     #[must_use]
     pub fn new(settings: &Deduplication) -> Option<Arc<Self>> {
-        let window = Window::new(settings.ids_max, settings.window);
-        (settings.ids_max > 0).then(|| Arc::new(Self(Mutex::new(window))))
+        if settings.ids_max == 0 {
+            return None;
+        }
+        let count = (settings.ids_max / WINDOW_IDS_MIN).clamp(1, WINDOWS);
+        let window = || Mutex::new(Window::new(settings.ids_max.div_ceil(count), settings.window));
+        let windows = std::iter::repeat_with(window).take(count).collect();
+        Some(Arc::new(Self { keys: Keys::draw(), windows }))
     }
 
     /// Looks a record up by its message id; `id` is the record's.
-    pub fn bring(self: &Arc<Self>, record: &Record, id: &Arc<str>, ticket: Ticket) -> Brought {
-        let id = (record.topic.clone(), Arc::clone(id));
-        let (found, ticket) = self.0.lock().bring(&id, content(record), ticket, Instant::now());
+    pub fn bring(self: &Arc<Self>, record: &Record, id: &str, ticket: Ticket) -> Brought {
+        let id = self.keys.id(record.topic.as_str(), id);
+        let content = self.keys.content(record.key.as_deref(), record.value.as_deref());
+        let (found, ticket) = self.window(id).lock().bring(id, content, ticket, Instant::now());
         let Some(ticket) = ticket else { return Brought::Attached };
         let outcome = match found {
             Found::New | Found::Attached => {
@@ -74,6 +91,12 @@ impl Duplicates {
         };
         Brought::Answered(ticket, outcome)
     }
+
+    /// Returns the window of an id. A map takes the lowest bits, this the highest.
+    fn window(&self, id: Digest) -> &Mutex<Window<Ticket, Failure>> {
+        let place = usize::try_from(id >> (Digest::BITS - 16)).unwrap_or_default() % self.windows.len();
+        &self.windows[place]
+    }
 }
 
 impl Claim {
@@ -90,7 +113,7 @@ impl Claim {
     /// Returns whether others wait for the record too.
     #[must_use]
     pub fn has_company(&self) -> bool {
-        self.duplicates.0.lock().has_company(&self.id)
+        self.duplicates.window(self.id).lock().has_company(self.id)
     }
 
     fn say(&mut self, outcome: &Outcome) {
@@ -100,7 +123,7 @@ impl Claim {
             Err(failure) if failure.persisted() == Persisted::Maybe => End::Unknown(failure.clone()),
             Err(_) => End::NotWritten,
         };
-        let others = self.duplicates.0.lock().end(&self.id, end, Instant::now());
+        let others = self.duplicates.window(self.id).lock().end(self.id, end, Instant::now());
         for other in others {
             other.tell(outcome.clone().map(crate::record::Receipt::of_duplicate));
         }
@@ -120,15 +143,4 @@ impl Drop for Claim {
         };
         self.say(&Err(failure));
     }
-}
-
-/// Digests what has to be the same for a record to be the same: key and payload, null told apart from empty.
-fn content(record: &Record) -> Content {
-    let mut digest = Md5::new();
-    for part in [&record.key, &record.value] {
-        let length = part.as_ref().map_or(u64::MAX, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        digest.update(length.to_be_bytes());
-        digest.update(part.as_deref().unwrap_or_default());
-    }
-    digest.finalize().into()
 }

@@ -1,0 +1,106 @@
+//! Owns the digests by which message ids and contents are told apart: 128 bits under keys of this process.
+//! Must never be written down or sent: another process has other keys.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use twox_hash::XxHash3_128;
+
+/// A digest; two different inputs have the same once in 2^64 of what is remembered, at most.
+pub type Digest = u128;
+
+/// The keys of one process.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    id: u64,
+    content: u64,
+}
+
+/// The hasher of a map from digests: they are hashes already.
+pub type ByDigest = BuildHasherDefault<Lowest>;
+
+/// Takes the lowest 64 bits of a digest for its hash.
+#[derive(Debug, Default)]
+pub struct Lowest(u64);
+
+impl Keys {
+    /// Draws keys.
+    #[must_use]
+    pub fn draw() -> Self {
+        Self { id: rand::random(), content: rand::random() }
+    }
+
+    /// Digests a message id of a topic.
+    #[must_use]
+    pub fn id(self, topic: &str, id: &str) -> Digest {
+        digest(self.id, [Some(topic.as_bytes()), Some(id.as_bytes())])
+    }
+
+    /// Digests key and payload, null told apart from empty.
+    #[must_use]
+    pub fn content(self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Digest {
+        digest(self.content, [key, payload])
+    }
+}
+
+/// Digests the parts one by one, each under a key made of the one before: so no byte can move from one to the other.
+fn digest(key: u64, parts: [Option<&[u8]>; 2]) -> Digest {
+    let (_, digest) = parts.into_iter().fold((key, 0), |(key, _), part| {
+        let digest = match part {
+            Some(bytes) => XxHash3_128::oneshot_with_seed(key, bytes),
+            None => XxHash3_128::oneshot_with_seed(!key, &[]),
+        };
+        (low(digest ^ (digest >> u64::BITS)), digest)
+    });
+    digest
+}
+
+fn low(digest: Digest) -> u64 {
+    u64::try_from(digest & Digest::from(u64::MAX)).unwrap_or_default()
+}
+
+impl Hasher for Lowest {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = low(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_has_another_digest_and_what_is_the_same_has_the_same() {
+        let keys = Keys::draw();
+        let long = "0".repeat(1_000);
+        let contents = [
+            (None, None),
+            (Some(""), None),
+            (None, Some("")),
+            (Some(""), Some("")),
+            (Some("ab"), Some("c")),
+            (Some("a"), Some("bc")),
+            (Some("abc"), None),
+            (Some("abc"), Some(long.as_str())),
+        ];
+        let content = |(key, payload): (Option<&str>, Option<&str>)| {
+            keys.content(key.map(str::as_bytes), payload.map(str::as_bytes))
+        };
+        for (place, one) in contents.into_iter().enumerate() {
+            for (other, another) in contents.into_iter().enumerate() {
+                assert_eq!(content(one) == content(another), place == other, "{place} and {other}");
+            }
+        }
+        assert_ne!(keys.id("orders", "1"), keys.id("order", "s1"));
+        assert_ne!(keys.id("orders", "1"), Keys::draw().id("orders", "1"), "another process has other keys");
+    }
+}
