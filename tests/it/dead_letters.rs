@@ -273,12 +273,15 @@ fn records_of_a_stream_have_dead_letters() {
     }
 }
 
-/// Kafka refuses a request for its size after the deadline of its records, none of which is too large.
+/// Kafka refuses a request for its size after the deadline of its records, none of which is too large: the principal may
+/// not ask for the topic's limit.
 fn what_was_refused_for_others_has_no_dead_letter() {
     let cluster = Cluster::shared();
-    let letters = cluster.create_topic("letters", 1, &[]);
-    let topic = cluster.create_topic("small", 1, &[("max.message.bytes", "10000")]);
-    let sidecar = started(through_proxies().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    let letters = cluster.create_topic("limited-letters", 1, &[]);
+    let topic = cluster.create_topic("limited-small", 1, &[("max.message.bytes", "10000")]);
+    let limited = through_proxies().env("KAFKA_USER", cluster.limited_user());
+    let limited = limited.env("KAFKA_PASSWORD", cluster.limited_password());
+    let sidecar = started(limited.env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
     run(async { send(&connect(&sidecar.grpc_address()), text(&topic, "first")).await.unwrap() });
     for proxy in cluster.proxies() {
         proxy.hold(ApiKey::Produce);
