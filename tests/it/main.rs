@@ -118,7 +118,7 @@ fn trials(modules: &[&'static [Test]], after_failure: fn()) -> Vec<Trial> {
                 Err(panic) => {
                     after_failure();
                     resume_unwind(panic)
-                },
+                }
             })
         })
         .collect()
