@@ -54,6 +54,7 @@ pub async fn serve(
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     admin.metrics.outstanding(admin.sender.outstanding());
+    admin.metrics.waiting(admin.sender.waiting());
     match admin.metrics.render() {
         Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS)], text),
         Err(error) => (

@@ -20,6 +20,7 @@ use crate::{
         server::{self, Routes, ServerError},
     },
     kafka::{
+        librdkafka_version,
         producer::ConnectError,
         reachability::{Reachability, State},
         statistics::Statistics,
@@ -106,6 +107,7 @@ impl App {
             .map_err(|source| AppError::Listen { address: admin_address.to_string(), source })?;
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
+        metrics.librdkafka(librdkafka_version());
         let (dead_letters, dead) = DeadLetters::new(config.dead_letters.destinations.clone());
         let Connected { way, access, statistics, refused } =
             connect::connect(config, files, bootstrap_servers, dead_letters, &metrics)?;
@@ -160,9 +162,10 @@ impl App {
         let ended = CancellationToken::new();
         let limits = self.limits.clone();
         let (listener, routes) = (self.listener, self.routes);
+        let metrics = Arc::clone(&self.admin.metrics);
         let grpc_ended = ended.clone().cancelled_owned();
         let mut grpc =
-            tokio::spawn(async move { server::serve(listener, routes, &limits, grpc_ended).await });
+            tokio::spawn(async move { server::serve(listener, routes, &limits, metrics, grpc_ended).await });
         let admin_ended = ended.clone().cancelled_owned();
         let mut admin = tokio::spawn(admin::serve(self.admin_listener, self.admin, admin_ended));
         self.lifecycle.advance(Phase::Serving);
@@ -241,9 +244,7 @@ async fn tell_statistics(mut statistics: watch::Receiver<Statistics>, metrics: A
     while statistics.changed().await.is_ok() {
         let now = statistics.borrow_and_update().clone();
         metrics.client().queue(now.queue_records, now.queue_bytes);
-        for (broker, round_trip_us) in &now.round_trips_us {
-            metrics.client().round_trip(broker, *round_trip_us);
-        }
+        metrics.client().brokers(&now.brokers);
     }
 }
 

@@ -1,11 +1,13 @@
 //! Owns the gRPC service: decode, call the pipeline, encode.
 //! Must never know librdkafka, hold a record longer than its decoding takes, or decide about one.
 
+pub mod calls;
 pub mod client;
 pub mod connection;
 pub mod deadline;
 pub mod decode;
 pub mod encode;
+pub mod exemplar;
 pub mod health;
 pub mod json;
 pub mod proto;
@@ -41,7 +43,7 @@ use crate::{
         forward::{Forwarded, Forwarder},
         send::Sender,
     },
-    record::Receipt,
+    record::{Receipt, Record},
     telemetry::{metrics::Metrics, trace_context::TraceContext},
 };
 
@@ -114,9 +116,9 @@ impl Service {
         let deadline = self.deadlines.of_call(&metadata, arrived);
         // Many calls may wait for long.
         drop(metadata);
-        let topic = record.topic.clone();
+        let (topic, sampled) = (record.topic.clone(), exemplar::trace_id(&record));
         let outcome = self.sender.send(record, "record", deadline).await;
-        self.sender.metrics_of(&topic).duration(arrived.elapsed());
+        self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
         outcome
     }
 
@@ -129,11 +131,12 @@ impl Service {
         let context = trace_context(&metadata);
         unit.outputs.iter_mut().for_each(|record| stamp::stamp(record, &context));
         let deadline = self.deadlines.of_call(&metadata, arrived);
-        let topics: Vec<_> = unit.outputs.iter().map(|record| record.topic.clone()).collect();
+        let shown = |record: &Record| (record.topic.clone(), exemplar::trace_id(record));
+        let topics: Vec<_> = unit.outputs.iter().map(shown).collect();
         let forwarded = self.forwarder.forward(unit, deadline).await;
-        for topic in topics {
+        for (topic, sampled) in topics {
             let metrics = self.sender.metrics_of(&topic);
-            metrics.duration(arrived.elapsed());
+            metrics.duration(arrived.elapsed(), sampled);
             match &forwarded {
                 Ok(told) if told.already_committed => {}
                 Ok(_) => metrics.success(),

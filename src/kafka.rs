@@ -27,3 +27,9 @@ pub mod reachability;
 pub mod statistics;
 pub mod topics;
 pub mod transaction;
+
+/// Returns the version of librdkafka, such as `2.12.1`.
+#[must_use]
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}

@@ -12,6 +12,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+pub(super) use self::documentation::code_name;
 pub use self::{documentation::errors_markdown, transport::refused_by_transport};
 use super::proto::{self, ErrorReason, RecordError};
 use crate::failure::{Failure, Reason, Remedy, Violation};

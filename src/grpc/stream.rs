@@ -28,7 +28,9 @@ use super::{
     Admission,
     deadline::Deadlines,
     decode::{self, RecordLimits},
-    encode, now_ms,
+    encode,
+    exemplar::{FirstSampled, first_sampled},
+    now_ms,
     proto::{SendBatchRequest, SendBatchResponse},
     stamp::stamp,
     status,
@@ -81,6 +83,7 @@ struct Flight {
     sequence: u64,
     arrived: Instant,
     batch: Batch,
+    sampled: Option<FirstSampled>,
     _window: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
@@ -228,6 +231,7 @@ impl Streams {
             let records = self.decode(request);
             let bytes: usize = records.iter().flatten().map(Record::bytes).sum();
             let count = records.len().min(self.limits.window_records);
+            let sampled = first_sampled(&records);
             let window = async {
                 let records = Arc::clone(&records_window).acquire_many_owned(permits(count)).await.ok()?;
                 let bytes = bytes.min(self.limits.window_bytes);
@@ -248,7 +252,7 @@ impl Streams {
                 (Content::Records, deadline),
             )
             .await;
-            if flights.send(Flight { sequence, arrived, batch, _window: window }).is_err() {
+            if flights.send(Flight { sequence, arrived, batch, sampled, _window: window }).is_err() {
                 return;
             }
         }
@@ -269,9 +273,9 @@ impl Streams {
         mut flights: UnboundedReceiver<Flight>,
         answers: &mpsc::Sender<SendBatchResponse>,
     ) -> Answered {
-        while let Some(Flight { sequence, arrived, batch, _window }) = flights.recv().await {
+        while let Some(Flight { sequence, arrived, batch, sampled, _window }) = flights.recv().await {
             let outcomes = batch.outcomes().await;
-            self.observe(&outcomes, arrived.elapsed());
+            self.observe(&outcomes, arrived.elapsed(), sampled);
             let results = outcomes.into_iter().map(encode::result).collect();
             let answer = SendBatchResponse { sequence, results };
             match timeout(self.limits.responses_not_read, answers.send(answer)).await {
@@ -284,10 +288,10 @@ impl Streams {
         Answered::All
     }
 
-    fn observe(&self, outcomes: &[Outcome], took: Duration) {
+    fn observe(&self, outcomes: &[Outcome], took: Duration, sampled: Option<FirstSampled>) {
         // The records of a frame are often of one topic.
         let mut last: Option<(&Topic, TopicMetrics)> = None;
-        for outcome in outcomes {
+        for (index, outcome) in outcomes.iter().enumerate() {
             let topic = match outcome {
                 Ok(receipt) => Some(&receipt.topic),
                 Err(failure) => {
@@ -300,7 +304,8 @@ impl Streams {
                 last = Some((topic, self.sender.metrics_of(topic)));
             }
             if let Some((_, metrics)) = &last {
-                metrics.duration(took);
+                let sampled = sampled.filter(|(of, _)| *of == index);
+                metrics.duration(took, sampled.map(|(_, trace_id)| trace_id));
             }
         }
     }

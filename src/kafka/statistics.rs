@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use crate::telemetry::metrics::BrokerReport;
+
 /// What is kept of one statistics report.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Statistics {
@@ -14,8 +16,8 @@ pub struct Statistics {
     pub queue_records: u64,
     /// Their bytes.
     pub queue_bytes: u64,
-    /// Each named broker's mean round trip, in microseconds.
-    pub round_trips_us: Vec<(String, i64)>,
+    /// What is told of each named broker.
+    pub brokers: Vec<BrokerReport>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,9 @@ struct Broker {
     state: String,
     #[serde(default)]
     rtt: Window,
+    /// Requests sent again.
+    #[serde(default)]
+    txretries: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -54,8 +59,14 @@ pub fn read(json: &[u8]) -> Option<Statistics> {
         brokers_connected: report.brokers.values().filter(connected).count(),
         queue_records: report.msg_cnt,
         queue_bytes: report.msg_size,
-        round_trips_us: named.map(|broker| (broker.nodeid.to_string(), broker.rtt.avg)).collect(),
+        brokers: named.map(Broker::report).collect(),
     })
+}
+
+impl Broker {
+    fn report(&self) -> BrokerReport {
+        BrokerReport { broker: self.nodeid.to_string(), round_trip_us: self.rtt.avg, retries: self.txretries }
+    }
 }
 
 #[cfg(test)]
@@ -65,14 +76,15 @@ mod tests {
     #[test]
     fn connected_brokers_are_those_that_are_up_or_authenticate_again() {
         let json = br#"{"msg_cnt":7,"msg_size":99,"ts":1,"brokers":{
-            "a":{"nodeid":1,"state":"UP","rtt":{"avg":250,"p99":1}},
+            "a":{"nodeid":1,"state":"UP","rtt":{"avg":250,"p99":1},"txretries":4},
             "b":{"nodeid":2,"state":"REAUTH"},
             "c":{"nodeid":3,"state":"TRY_CONNECT"},
             "boot":{"nodeid":-1,"state":"DOWN"}}}"#;
         let read = read(json).unwrap();
         assert_eq!((read.brokers_connected, read.queue_records, read.queue_bytes), (2, 7, 99));
-        assert!(read.round_trips_us.contains(&("1".to_owned(), 250)));
-        assert_eq!(read.round_trips_us.len(), 3);
+        let first = BrokerReport { broker: "1".to_owned(), round_trip_us: 250, retries: 4 };
+        assert!(read.brokers.contains(&first));
+        assert_eq!(read.brokers.len(), 3);
         assert_eq!(super::read(b"{"), None);
     }
 }

@@ -49,6 +49,8 @@ pub struct Item {
     content: Content,
     /// When it was accepted, in milliseconds since the epoch.
     accepted_ms: i64,
+    /// Whether it came back from librdkafka to be handed over once more.
+    is_again: bool,
     /// When its caller has to be told.
     deadline: Instant,
     /// Who is told.
@@ -88,7 +90,7 @@ impl Item {
         let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * headers.len();
         let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
         let (headers, accepted_ms) = (NativeHeaders::of(&headers), now_ms());
-        Self { record, headers, run_bytes, content, accepted_ms, deadline, ticket, share }
+        Self { record, headers, run_bytes, content, accepted_ms, is_again: false, deadline, ticket, share }
     }
 }
 
@@ -155,6 +157,7 @@ impl Flow {
                 let number = Mark::new(self.number, place).number();
                 let headers = item.headers.take();
                 match producer.hand_over(&item.record, headers, self.partition, number) {
+                    Ok(()) if item.is_again => self.metrics.retry(),
                     Ok(()) => {}
                     // The producer is at its end; the next one will take it.
                     Err(mut undelivered) if undelivered.is_unsent() => {
@@ -200,6 +203,7 @@ impl Flow {
             let item = match back {
                 Some(item) => {
                     item.headers = delivery.as_mut().err().and_then(Undelivered::take_headers);
+                    item.is_again = true;
                     None
                 }
                 None => line.end(place),
@@ -255,6 +259,13 @@ impl Flow {
         self.line.lock().is_waiting()
     }
 
+    /// Returns how many records wait here, and since when the first does, in milliseconds since the epoch.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<(usize, i64)> {
+        let line = self.line.lock();
+        line.first_waiting().map(|first| (line.waiting_count(), first.accepted_ms))
+    }
+
     /// Counts and tells an outcome. The share goes first: whoever hears of the outcome finds its room free.
     fn settle(&self, way: &Way, item: Item, delivery: Delivery) {
         match delivery {
@@ -291,8 +302,7 @@ impl Flow {
     /// Makes what dead letters are made of.
     fn dead(&self, item: Item, mut undelivered: Undelivered, failure: Failure) -> Dead {
         self.metrics.error(failure.reason());
-        let Item { mut record, headers, run_bytes: _, content: _, accepted_ms, deadline, ticket, share } =
-            item;
+        let Item { mut record, headers, accepted_ms, deadline, ticket, share, .. } = item;
         // Those that librdkafka never took over are still here.
         let headers = undelivered.take_headers().or(headers);
         record.headers = headers.map(|headers| headers.read()).unwrap_or_default();

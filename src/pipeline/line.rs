@@ -254,6 +254,21 @@ impl<T> Line<T> {
         self.waiting > 0
     }
 
+    /// Returns how many records wait here.
+    #[must_use]
+    pub const fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
+    /// Returns the first of the records that wait here.
+    #[must_use]
+    pub fn first_waiting(&self) -> Option<&T> {
+        self.slots.iter().skip(self.gone_over).find_map(|slot| match &slot.state {
+            SlotState::Waiting(item) => Some(item),
+            SlotState::InFlight(_) | SlotState::Gone => None,
+        })
+    }
+
     /// Returns whether nothing is in flight, so that the next run may begin.
     #[must_use]
     pub const fn is_idle(&self) -> bool {

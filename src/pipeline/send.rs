@@ -11,6 +11,7 @@ use super::{
     accepting::Content,
     batch::{Batch, no_broker, not_written},
     budget::{Budget, Share},
+    dead_letters::now_ms,
     duplicates::Duplicates,
     held::Flow,
     line::RunBounds,
@@ -242,6 +243,19 @@ impl Sender {
     #[must_use]
     pub fn outstanding(&self) -> (usize, usize) {
         (self.budget.records(), self.budget.bytes())
+    }
+
+    /// Returns how many records wait in the partitions' lines to be handed over, and how old the oldest of them is.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, Duration) {
+        let (mut records, mut oldest_ms) = (0, i64::MAX);
+        for (waiting, since_ms) in self.way.flows.waiting().iter().filter_map(|flow| flow.waiting_since()) {
+            records += waiting;
+            oldest_ms = oldest_ms.min(since_ms);
+        }
+        // The clock may have been set back meanwhile.
+        let age_ms = u64::try_from(now_ms().saturating_sub(oldest_ms)).unwrap_or(0);
+        (records, Duration::from_millis(age_ms))
     }
 
     /// Waits until the calls in progress have ended and every accepted record has its outcome, at most until the deadline;

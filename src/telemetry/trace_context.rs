@@ -115,6 +115,18 @@ impl TraceContext {
     }
 }
 
+/// Returns the trace id of a `traceparent` that can be read and says that its trace is sampled; quick where it does not.
+#[must_use]
+pub fn sampled_trace_id(traceparent: &[u8]) -> Option<u128> {
+    // The flag is the lowest bit of the last digit: most are turned away by one look.
+    let flags = traceparent.get(TRACEPARENT_BYTES - 1).and_then(|digit| hex(&[*digit]))?;
+    if flags & u128::from(FLAG_SAMPLED) == 0 {
+        return None;
+    }
+    let context = TraceContext::parse(std::str::from_utf8(traceparent).ok()?)?;
+    context.is_sampled().then(|| context.trace_id())
+}
+
 /// Reads lower-case hexadecimal digits, at most 32 of them; upper case is not valid in a `traceparent`.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0_u128, |number, digit| {
@@ -215,6 +227,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_quick_look_at_the_flag_agrees_with_the_long_one(trace: u128, span: u64, flags in "[0-9a-f]{2}(-x)?") {
+            let text = format!("00-{trace:032x}-{span:016x}-{flags}");
+            let parsed = TraceContext::parse(&text).filter(TraceContext::is_sampled);
+            prop_assert_eq!(sampled_trace_id(text.as_bytes()), parsed.map(|context| context.trace_id()));
+        }
+
         #[test]
         fn what_is_rendered_is_read_back(trace: u128, span: u64, sampled: bool) {
             let context = TraceContext::start(trace, span, sampled);

@@ -95,7 +95,7 @@ const fn situation(reason: Reason) -> &'static str {
 }
 
 /// Returns a code's name as the gRPC documentation writes it.
-const fn code_name(code: Code) -> &'static str {
+pub const fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

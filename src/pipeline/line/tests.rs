@@ -243,6 +243,9 @@ proptest! {
                 }
             }
         }
+        let waiting: Vec<_> = (0..model.len()).filter(|place| model[*place] == Is::Waiting).collect();
+        prop_assert_eq!(line.waiting_count(), waiting.len());
+        prop_assert_eq!(line.first_waiting(), waiting.first());
         for (place, is) in model.iter().enumerate() {
             let at = u64::try_from(place).unwrap();
             prop_assert_eq!(line.waiting(at).copied(), (*is == Is::Waiting).then_some(place));

@@ -1,24 +1,31 @@
 //! Owns the metrics of Kafka's client: its connection, its queues, and the producers that take another's place.
-//! Must never have a label that a caller chooses.
+//! Must never have a label that a caller chooses, nor more brokers than the cap.
 
-use std::sync::atomic::AtomicI64;
+mod brokers;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
-use super::gauge_value;
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct BrokerLabel {
-    broker: String,
-}
+use self::brokers::Brokers;
+use super::{gauge_value, table};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CauseLabel {
     cause: &'static str,
+}
+
+/// What librdkafka's statistics say of one broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerReport {
+    /// Its node id.
+    pub broker: String,
+    /// Its mean round trip, in microseconds.
+    pub round_trip_us: i64,
+    /// Requests sent again, since its client began.
+    pub retries: u64,
 }
 
 /// The metrics of Kafka's client.
@@ -27,38 +34,27 @@ pub struct ClientMetrics {
     connected: Gauge,
     queue_records: Gauge,
     queue_bytes: Gauge,
-    round_trip: Family<BrokerLabel, Gauge>,
+    brokers: Brokers,
     replaced: Family<CauseLabel, Counter>,
     secrets_refused: Gauge,
 }
 
 impl ClientMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let mut gauge = |name: &str, help: &str| {
-            let gauge: Gauge<i64, AtomicI64> = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
+        let metrics = Self {
+            connected: Gauge::default(),
+            queue_records: Gauge::default(),
+            queue_bytes: Gauge::default(),
+            brokers: Brokers::register(registry),
+            replaced: Family::default(),
+            secrets_refused: Gauge::default(),
         };
-        let connected = gauge("kafka_producer_connected", "1 while a broker lets the sidecar in, else 0");
-        let queue_records = gauge("kafka_queue_records", "Records in librdkafka's queues and on the way");
-        let queue_bytes = gauge("kafka_queue_bytes", "Their bytes");
-        let secrets_refused = gauge(
-            "kafka_secrets_refused",
-            "1 while the files hold secrets or certificates that are not in use because they do not work, else 0",
-        );
-        let (round_trip, replaced) = (Family::default(), Family::default());
-        registry.register_with_unit(
-            "kafka_broker_round_trip",
-            "Mean round trip of a broker",
-            Unit::Other("microseconds".to_owned()),
-            round_trip.clone(),
-        );
-        registry.register(
-            "kafka_producer_replaced",
-            "Times that another producer took the place of the one in use, by cause: fatal, stuck, secrets",
-            replaced.clone(),
-        );
-        Self { connected, queue_records, queue_bytes, round_trip, replaced, secrets_refused }
+        table::CONNECTED.register(registry, metrics.connected.clone());
+        table::QUEUE_RECORDS.register(registry, metrics.queue_records.clone());
+        table::QUEUE_BYTES.register(registry, metrics.queue_bytes.clone());
+        table::PRODUCER_REPLACED.register(registry, metrics.replaced.clone());
+        table::SECRETS_REFUSED.register(registry, metrics.secrets_refused.clone());
+        metrics
     }
 
     /// Sets whether the cluster is connected.
@@ -72,9 +68,9 @@ impl ClientMetrics {
         self.queue_bytes.set(gauge_value(bytes));
     }
 
-    /// Sets the mean round trip of a broker, in microseconds.
-    pub fn round_trip(&self, broker: &str, round_trip_us: i64) {
-        self.round_trip.get_or_create_owned(&BrokerLabel { broker: broker.to_owned() }).set(round_trip_us);
+    /// Takes in what librdkafka says of the brokers that it knows.
+    pub fn brokers(&self, reports: &[BrokerReport]) {
+        self.brokers.take_in(reports);
     }
 
     /// Counts a producer that took another's place.

@@ -7,6 +7,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::table;
+
 /// The bounds of the buckets of units in a transaction.
 const UNIT_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 
@@ -47,24 +49,11 @@ impl TransactionMetrics {
             replaced: Counter::default(),
             abandoned: Counter::default(),
         };
-        let ends = metrics.ends.clone();
-        registry.register("producer_transactions", "Transactions that ended, by outcome", ends);
-        let units = metrics.units.clone();
-        registry.register("producer_transaction_units", "Calls that shared a transaction", units);
-        let ready = metrics.lanes_ready.clone();
-        registry.register("producer_lanes_ready", "Transactional producers that take a transaction", ready);
-        let replaced = metrics.replaced.clone();
-        registry.register(
-            "producer_lanes_replaced",
-            "Transactional producers given up for new ones under the same id",
-            replaced,
-        );
-        let abandoned = metrics.abandoned.clone();
-        registry.register(
-            "producer_lanes_abandoned",
-            "Threads left behind in a call that did not come back",
-            abandoned,
-        );
+        table::TRANSACTIONS.register(registry, metrics.ends.clone());
+        table::TRANSACTION_UNITS.register(registry, metrics.units.clone());
+        table::LANES_READY.register(registry, metrics.lanes_ready.clone());
+        table::LANES_REPLACED.register(registry, metrics.replaced.clone());
+        table::LANES_ABANDONED.register(registry, metrics.abandoned.clone());
         metrics
     }
 

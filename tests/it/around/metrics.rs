@@ -3,14 +3,18 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use testkit::Cluster;
+use producer_sidecar::grpc::proto::{GetInfoRequest, GetInfoResponse, SendRequest};
+use testkit::{Cluster, Sidecar};
+use tonic::{Code, Request, client::Grpc};
 
-use super::{listening, metric, ready};
+use super::{SERVICE, channel, check, listening, metric, ready, wait_metric};
 use crate::{
-    client::{connect, over_tls, run, send, shared_address, text, with_shared},
+    client::{READY, connect, keyed, over_tls, run, send, shared_address, text, with_header, with_shared},
     commands::without_brokers,
+    streams::{error, exchange, frame, open},
 };
 
 crate::tests!(
@@ -19,6 +23,11 @@ crate::tests!(
     topics_beyond_the_cap_share_a_label,
     unknown_topics_make_no_labels,
     the_text_is_open_metrics,
+    calls_are_counted_by_method_and_code,
+    a_call_that_its_caller_leaves_is_counted_as_cancelled,
+    buckets_show_sampled_traces,
+    records_that_go_again_for_anothers_sake_are_counted,
+    the_process_tells_of_itself,
 );
 
 fn sent(topic: &str, status: &str) -> String {
@@ -133,4 +142,160 @@ fn the_text_is_open_metrics() {
     stream.read_to_string(&mut answer).unwrap();
     let expected = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert!(answer.lines().any(|line| line.eq_ignore_ascii_case(expected)), "{answer}");
+}
+
+/// How many calls of a method ended with a code.
+fn calls(sidecar: &Sidecar, method: &str, code: &str) -> Option<u64> {
+    metric(sidecar, &calls_line(method, code))
+}
+
+fn calls_line(method: &str, code: &str) -> String {
+    format!(
+        r#"rpc_server_call_duration_seconds_count{{rpc_method="{method}",rpc_response_status_code="{code}"}}"#
+    )
+}
+
+/// Calls a method that the service may not have.
+async fn call(address: &str, path: &'static str) -> Code {
+    let mut client = Grpc::new(channel(address));
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<GetInfoRequest, GetInfoResponse>::default();
+    let path = http::uri::PathAndQuery::from_static(path);
+    let answer = client.unary(Request::new(GetInfoRequest {}), path, codec).await;
+    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+fn calls_are_counted_by_method_and_code() {
+    let topic = Cluster::shared().create_topic("called", 1, &[]);
+    let sidecar = ready(over_tls());
+    let [send_method, batch_method] = ["Send", "SendBatch"].map(|name| format!("{SERVICE}/{name}"));
+    run(async {
+        let address = sidecar.grpc_address();
+        let client = connect(&address);
+        for _ in 0..3 {
+            send(&client, text(&topic, "v")).await.unwrap();
+        }
+        for _ in 0..2 {
+            send(&client, text("a b", "v")).await.unwrap_err();
+        }
+        check(&channel(&address), "liveness").await.unwrap();
+        for path in ["/caas.producer.v1.ProducerService/Sent", "/made.up.Service/Call"] {
+            assert_eq!(call(&address, path).await, Code::Unimplemented, "{path}");
+        }
+        // A stream counts once it has ended, however many frames it had.
+        let (frames, mut answers) = open(&address).await;
+        for sequence in 1..=3 {
+            frames.send(frame(sequence, vec![text(&topic, "v")])).await.unwrap();
+            answers.message().await.unwrap().unwrap();
+        }
+        assert_eq!(calls(&sidecar, &batch_method, "OK"), None);
+        drop(frames);
+        assert_eq!(answers.message().await.unwrap(), None);
+    });
+    assert_eq!(calls(&sidecar, &send_method, "OK"), Some(3));
+    assert_eq!(calls(&sidecar, &send_method, "INVALID_ARGUMENT"), Some(2));
+    assert_eq!(calls(&sidecar, &batch_method, "OK"), Some(1));
+    assert_eq!(calls(&sidecar, "_OTHER", "UNIMPLEMENTED"), Some(2));
+    assert_eq!(calls(&sidecar, "grpc.health.v1.Health/Check", "OK"), Some(1));
+    let metrics = sidecar.http_get("/metrics").1;
+    assert!(!metrics.contains("made.up"), "callers choose no labels");
+    assert!(!metrics.contains("CANCELLED"), "no call was left");
+}
+
+fn a_call_that_its_caller_leaves_is_counted_as_cancelled() {
+    let sidecar = listening(without_brokers(&["serve"]));
+    let stream = run(async {
+        let client = connect(&sidecar.grpc_address());
+        // The caller's own clock ends the call, which without brokers would wait.
+        let sending = send(&client, text("any", "v"));
+        assert!(tokio::time::timeout(Duration::from_millis(300), sending).await.is_err());
+        open(&sidecar.grpc_address()).await
+    });
+    // The stream was not ended: its connection went away with the runtime.
+    for method in ["Send", "SendBatch"] {
+        wait_metric(&sidecar, &calls_line(&format!("{SERVICE}/{method}"), "CANCELLED"), 1, READY);
+    }
+    drop(stream);
+}
+
+/// The exemplars of a topic's buckets: what stands behind the count.
+fn exemplars(sidecar: &Sidecar, topic: &str) -> Vec<String> {
+    let metrics = sidecar.http_get("/metrics").1;
+    let of_topic = format!(r#",topic="{topic}"}} "#);
+    let buckets = metrics.lines().filter_map(|line| {
+        line.strip_prefix("kafka_send_duration_ms_bucket{le=")?.split_once(&of_topic).map(|(_, rest)| rest)
+    });
+    buckets.filter_map(|bucket| bucket.split_once(" # ")).map(|(_, exemplar)| exemplar.to_owned()).collect()
+}
+
+fn buckets_show_sampled_traces() {
+    let topics = ["unsampled", "sampled", "framed"].map(|name| Cluster::shared().create_topic(name, 1, &[]));
+    let sidecar = ready(over_tls());
+    let traceparent = |id: &str, flags: &str| format!("00-{id}-b7ad6b7169203331-{flags}");
+    let ids = ["0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319d"];
+    run(async {
+        let mut client = connect(&sidecar.grpc_address());
+        for (topic, flags) in topics.iter().zip(["00", "01"]) {
+            let record = Some(text(topic, "v"));
+            let mut request = Request::new(SendRequest { record, ..SendRequest::default() });
+            request.metadata_mut().insert("traceparent", traceparent(ids[0], flags).parse().unwrap());
+            client.send(request).await.unwrap();
+        }
+        let own = with_header(text(&topics[2], "v"), "traceparent", &traceparent(ids[1], "01"));
+        let frames = vec![frame(1, vec![text(&topics[2], "v"), own])];
+        exchange(&sidecar.grpc_address(), frames).await.1.unwrap();
+    });
+    assert_eq!(exemplars(&sidecar, &topics[0]), Vec::<String>::new());
+    for (topic, id) in topics[1..].iter().zip(ids) {
+        let found = exemplars(&sidecar, topic);
+        let [exemplar] = &found[..] else { panic!("one call makes one exemplar: {found:?}") };
+        let (labels, numbers) = exemplar.split_once("} ").unwrap();
+        assert_eq!(labels, format!(r#"{{trace_id="{id}""#));
+        let numbers: Vec<f64> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(numbers.len() == 2 && numbers[0] > 0.0 && (now - numbers[1]).abs() < 60.0, "{exemplar}");
+    }
+}
+
+fn records_that_go_again_for_anothers_sake_are_counted() {
+    let topic = Cluster::shared().create_topic("again", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = ready(over_tls());
+    assert_eq!(metric(&sidecar, "producer_retries_total"), Some(0));
+    // A compacted topic refuses what has no key, and with it the whole request.
+    let records = ["a", "b", "c"].map(|key| keyed(text(&topic, "v"), key)).into_iter();
+    let without = ["d", "e"].map(|value| text(&topic, value));
+    let frames = vec![frame(1, records.chain(without).collect())];
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), frames));
+    end.unwrap();
+    let refused: Vec<_> = answers[0].results.iter().map(|result| error(result).is_some()).collect();
+    assert_eq!(refused, [false, false, false, true, true], "{answers:?}");
+    assert!(metric(&sidecar, "producer_retries_total") >= Some(3));
+    assert_eq!(metric(&sidecar, "producer_waiting_records"), Some(0));
+}
+
+/// The value of a metric without labels, such as `1.5e9`.
+fn number(sidecar: &Sidecar, name: &str) -> f64 {
+    let metrics = sidecar.http_get("/metrics").1;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} in {metrics}")).parse().unwrap()
+}
+
+fn the_process_tells_of_itself() {
+    let sidecar = ready(over_tls());
+    const MIB: f64 = 1_048_576.0;
+    let resident = number(&sidecar, "process_resident_memory_bytes");
+    assert!((MIB..4_096.0 * MIB).contains(&resident), "{resident}");
+    assert!(number(&sidecar, "process_virtual_memory_bytes") > resident);
+    let open = number(&sidecar, "process_open_fds");
+    assert!(open > 10.0 && open < number(&sidecar, "process_max_fds"), "{open}");
+    assert!(number(&sidecar, "process_threads") > 2.0);
+    let spent = number(&sidecar, "process_cpu_seconds_total");
+    assert!(spent > 0.0 && spent < 600.0, "{spent}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let age = now - number(&sidecar, "process_start_time_seconds");
+    assert!((-2.0..600.0).contains(&age), "{age}");
+    let build = sidecar.http_get("/metrics").1;
+    let build = build.lines().find(|line| line.starts_with("producer_build_info{version=\"")).unwrap();
+    let librdkafka = build.split_once(r#",librdkafka_version=""#).unwrap().1;
+    assert!(librdkafka.starts_with(|first: char| first.is_ascii_digit()), "{build}");
 }

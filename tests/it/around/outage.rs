@@ -7,7 +7,11 @@ use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving
 use super::{SERVICE, channel, check, metric, next, ready, wait_metric, watch};
 use crate::client::{READY, connect, run, send, text, through_proxies};
 
-crate::tests!(an_outage_is_told_by_kafka_alone, a_drain_is_told_while_calls_go_on);
+crate::tests!(
+    an_outage_is_told_by_kafka_alone,
+    what_waits_in_an_outage_is_counted,
+    a_drain_is_told_while_calls_go_on,
+);
 
 fn an_outage_is_told_by_kafka_alone() {
     let cluster = Cluster::shared();
@@ -35,6 +39,44 @@ fn an_outage_is_told_by_kafka_alone() {
         let told = tokio::time::timeout(std::time::Duration::from_millis(100), whole.message()).await;
         assert!(told.is_err(), "{told:?}");
     });
+}
+
+fn what_waits_in_an_outage_is_counted() {
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("waiting", 1, &[]);
+    let sidecar = ready(through_proxies().env("SIDECAR_BROKERS_WAIT_MS", "30000"));
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        send(&client, text(&topic, "before")).await.unwrap();
+        assert_eq!(metric(&sidecar, "producer_waiting_records"), Some(0));
+        for proxy in cluster.proxies() {
+            proxy.cut();
+        }
+        wait_metric(&sidecar, "kafka_producer_connected", 0, READY);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let (client, record) = (client.clone(), text(&topic, "waits"));
+                tokio::spawn(async move { send(&client, record).await })
+            })
+            .collect();
+        wait_metric(&sidecar, "producer_waiting_records", 3, READY);
+        assert_eq!(metric(&sidecar, "producer_outstanding_records"), Some(3));
+        eventually(READY, "the oldest has waited for a second", || {
+            let metrics = sidecar.http_get("/metrics").1;
+            let age =
+                metrics.lines().find_map(|line| line.strip_prefix("producer_waiting_oldest_age_seconds "));
+            age.and_then(|age| age.parse::<f64>().ok()).filter(|age| *age >= 1.0)
+        });
+        cluster.heal();
+        for sent in waiting {
+            sent.await.unwrap().unwrap();
+        }
+    });
+    let metrics = sidecar.http_get("/metrics").1;
+    assert!(metrics.contains("\nproducer_waiting_oldest_age_seconds 0.0\n"), "{metrics}");
+    assert_eq!(metric(&sidecar, "producer_waiting_records"), Some(0));
+    // They were handed over once each.
+    assert_eq!(metric(&sidecar, "producer_retries_total"), Some(0));
 }
 
 fn a_drain_is_told_while_calls_go_on() {
