@@ -1,10 +1,9 @@
 //! Runs grpcurl, to look at the service as a stranger with a standard tool does.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::jars::cache_folder;
 use crate::process::command;
+use crate::tool::find_tool;
 
 const TIMEOUT_S: &str = "60";
 
@@ -25,7 +24,7 @@ pub struct GrpcurlOutput {
 ///
 /// When grpcurl cannot be found or started.
 pub fn grpcurl(args: &[&str]) -> GrpcurlOutput {
-    let mut grpcurl = command(find());
+    let mut grpcurl = command(find_tool("grpcurl", "GRPCURL"));
     grpcurl.args(["-max-time", TIMEOUT_S]).args(args);
     let output = grpcurl.stdin(Stdio::null()).output();
     let output = output.expect("grpcurl can be started");
@@ -34,16 +33,4 @@ pub fn grpcurl(args: &[&str]) -> GrpcurlOutput {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// Finds grpcurl: the variable GRPCURL, then PATH, then where `scripts/install-tools` puts it.
-fn find() -> PathBuf {
-    if let Some(path) = std::env::var_os("GRPCURL") {
-        return path.into();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([cache_folder().join("bin")]);
-    let mut candidates = folders.map(|folder| folder.join("grpcurl"));
-    let found = candidates.find(|candidate| candidate.is_file());
-    found.unwrap_or_else(|| panic!("grpcurl is not there: run scripts/install-tools"))
 }

@@ -13,6 +13,7 @@
     reason = "a harness that cannot do what a test asked for has no better answer than to fail that test, loudly"
 )]
 
+mod broker;
 pub mod certificates;
 pub mod cluster;
 mod eventually;
@@ -28,8 +29,10 @@ mod program;
 pub mod proxy;
 pub mod reader;
 pub mod sidecar;
+mod tool;
 mod wire;
 
+pub use broker::Broker;
 pub use cluster::{Cluster, ClusterOptions};
 pub use eventually::{eventually, try_eventually};
 pub use fatal::make_fatal;
@@ -42,3 +45,4 @@ pub use program::Program;
 pub use proxy::{ApiKey, ClientFaults, Counts, FaultProxy};
 pub use reader::{ReadRecord, read_committed_now, read_topic, read_topic_until};
 pub use sidecar::{Sidecar, SidecarBuilder};
+pub use tool::{ToolOutput, checkers, find_tool, run_tool, try_find_tool};
