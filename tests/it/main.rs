@@ -20,6 +20,7 @@ mod copy;
 mod dead_letters;
 mod debugging;
 mod delivery;
+mod deploy;
 mod dev;
 mod dlq;
 mod duplicates;
@@ -61,6 +62,13 @@ fn main() -> ExitCode {
         dead_letters::TESTS,
         debugging::TESTS,
         delivery::TESTS,
+        deploy::broker::TESTS,
+        deploy::compose::TESTS,
+        deploy::dashboard::TESTS,
+        deploy::exported::TESTS,
+        deploy::kubernetes::TESTS,
+        deploy::lint::TESTS,
+        deploy::rules::TESTS,
         dev::TESTS,
         dlq::TESTS,
         duplicates::TESTS,
