@@ -1,7 +1,7 @@
 //! What the sidecar is deployed with is valid, by the tools that will read it, and fits the sidecar: its settings, probes,
 //! metrics and time to stop.
 //!
-//! No container runs here.
+//! No container runs here. What Kubernetes does with the manifests is played with processes in `life`.
 
 pub mod broker;
 pub mod compose;
@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod exported;
 mod expressions;
 pub mod kubernetes;
+pub mod life;
 pub mod lint;
 mod manifest;
 pub mod rules;

@@ -87,6 +87,7 @@ fn main() -> ExitCode {
     let alone = [
         transactions::hanging::TESTS,
         stopping::TESTS,
+        deploy::life::TESTS,
         faults::TESTS,
         stream_faults::TESTS,
         survival::TESTS,
