@@ -59,6 +59,13 @@ pub fn is_anothers(code: Code) -> bool {
     matches!(code, Code::InvalidDifferentRecord)
 }
 
+/// Returns whether the broker refused a record for what it is, or one of its batch: where exactly one is at fault, librdkafka
+/// (2.12.1, `rd_kafka_dr_msgq0`) tells its error of them all.
+#[must_use]
+pub fn is_rejected(code: Code) -> bool {
+    matches!(code, Code::InvalidRecord | Code::InvalidTimestamp)
+}
+
 /// Returns whether librdkafka did not try to send a record because its producer met a fatal error or was given up.
 #[must_use]
 pub fn is_of_producer(code: Code) -> bool {

@@ -91,6 +91,12 @@ impl Undelivered {
         self.status == ffi::MessageStatus::NotPersisted && classify::is_anothers(self.code)
     }
 
+    /// Returns whether the broker refused the record, or another of its batch, for what it is.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        self.status == ffi::MessageStatus::NotPersisted && classify::is_rejected(self.code)
+    }
+
     /// Returns whether nothing was wrong with the record: its producer was given up before the record was sent.
     #[must_use]
     pub fn is_unsent(&self) -> bool {

@@ -188,7 +188,14 @@ impl Flow {
             // A record that nobody waits for is not sent a second time.
             let is_awaited =
                 delivery.is_err() && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
-            let may_be_for_others = matches!(&delivery, Err(undelivered) if undelivered.is_too_large() || undelivered.is_anothers());
+            let failed = delivery.as_ref().err();
+            if failed.is_some_and(Undelivered::is_anothers) {
+                line.tell_apart();
+            }
+            let may_be_for_others = failed.is_some_and(|failed| {
+                let is_not_told = failed.is_rejected() && !line.is_told_apart();
+                failed.is_too_large() || failed.is_anothers() || is_not_told
+            });
             let is_for_others = may_be_for_others && line.is_in_company();
             if is_for_others && delivery.as_ref().is_err_and(Undelivered::is_too_large) {
                 self.room.refused(line.run_bytes());

@@ -75,6 +75,8 @@ struct Run {
     company_max: usize,
     /// Whether one of it came back, behind which nothing may go.
     closed: bool,
+    /// Whether those that were refused for others' sake are told apart from those at fault.
+    told_apart: bool,
 }
 
 // === impl Line ===
@@ -118,6 +120,7 @@ impl<T> Line<T> {
                 bytes: 0,
                 company_max: usize::MAX,
                 closed: false,
+                told_apart: false,
             }),
         };
         run.records += 1;
@@ -199,6 +202,19 @@ impl<T> Line<T> {
     #[must_use]
     pub fn is_in_company(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.records > 1)
+    }
+
+    /// Notes that in the run in flight those at fault are told apart from the others.
+    pub fn tell_apart(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.told_apart = true;
+        }
+    }
+
+    /// Returns whether that was noted.
+    #[must_use]
+    pub fn is_told_apart(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.told_apart)
     }
 
     /// Returns the bytes of the run in flight, as they were counted for [`Line::push`].

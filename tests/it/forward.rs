@@ -22,6 +22,7 @@ crate::tests!(
     outputs_without_a_consumer_are_one_write,
     a_stale_member_among_good_units_is_fenced_alone,
     a_record_too_large_among_good_units_fails_alone,
+    a_record_that_its_topic_rejects_among_good_units_fails_alone,
     a_record_too_large_costs_two_transactions,
     what_is_wrong_with_a_unit_is_told_at_once,
     an_unknown_topic_holds_up_nobody,
@@ -183,7 +184,11 @@ pub fn among_good_units(target: &str, bad: ProcessAndForwardRequest) -> Refusal 
         let client = connect(&shared_address());
         let good = (0..99).map(|number| {
             let group = format!("{target}-{number}");
-            unit(&group, vec![input(&source, 0, 0, 1)], vec![text(target, &format!("good-{number}"))])
+            unit(
+                &group,
+                vec![input(&source, 0, 0, 1)],
+                vec![keyed(text(target, &format!("good-{number}")), "key")],
+            )
         });
         let mut units: Vec<_> = good.collect();
         units.insert(50, bad);
@@ -223,6 +228,15 @@ fn a_record_too_large_among_good_units_fails_alone() {
     let bad = ProcessAndForwardRequest { outputs: vec![large], ..ProcessAndForwardRequest::default() };
     let refusal = among_good_units(&target, bad);
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
+    assert_eq!(values(&target).len(), 99);
+}
+
+/// Kafka names the one at fault, and librdkafka tells its error of all records of the request.
+fn a_record_that_its_topic_rejects_among_good_units_fails_alone() {
+    let target = Cluster::shared().create_topic("forward-compacted", 1, &[("cleanup.policy", "compact")]);
+    let without_key = ProcessAndForwardRequest { outputs: vec![text(&target, "bad")], ..Default::default() };
+    let refusal = among_good_units(&target, without_key);
+    refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
     assert_eq!(values(&target).len(), 99);
 }
 

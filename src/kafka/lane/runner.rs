@@ -252,6 +252,10 @@ impl Runner {
                 let (_, error) = named(u64::MAX, code);
                 return (Culprit::Suspect(largest), error);
             }
+            if let Some((culprit, code)) = rejected(&undelivered) {
+                let (_, error) = named(u64::MAX, code);
+                return (culprit, error);
+            }
             // The first is the culprit; what failed behind it was purged with it, or came out of sequence.
             let first = undelivered.into_iter().min_by_key(|undelivered| undelivered.place);
             let (place, code) =
@@ -285,6 +289,15 @@ fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, R
     let refused = undelivered.iter().filter(|undelivered| classify::is_too_large(undelivered.code));
     let placed = refused.filter_map(|refused| Some((usize::try_from(refused.place).ok()?, refused.code)));
     placed.max_by_key(|(place, _)| work.records.get(*place).map(|(record, _)| record.bytes()))
+}
+
+/// Finds the record that the broker rejected; nobody where librdkafka tells the same of several, of which one alone may be at fault.
+fn rejected(undelivered: &[Undelivered]) -> Option<(Culprit, RDKafkaErrorCode)> {
+    let rejected = || undelivered.iter().filter(|undelivered| classify::is_rejected(undelivered.code));
+    let first = rejected().min_by_key(|undelivered| undelivered.place)?;
+    let told_apart = undelivered.iter().any(|undelivered| classify::is_anothers(undelivered.code));
+    let place = usize::try_from(first.place).ok().filter(|_| told_apart || rejected().count() == 1);
+    Some((place.map_or(Culprit::Nobody, Culprit::Record), first.code))
 }
 
 /// Finds what failed a transaction: its failure purges what is queued, and then deliveries tell only of that.
