@@ -119,12 +119,17 @@ pub struct Told {
 
 /// Compares what was answered with what a consumer finds, once the sidecar holds nothing any more.
 pub fn check(sidecar: &Sidecar, topic: &str, outcomes: &[Outcome]) -> Told {
+    check_in(Cluster::shared(), sidecar, topic, outcomes)
+}
+
+/// The same in another cluster than the shared one.
+pub fn check_in(cluster: &Cluster, sidecar: &Sidecar, topic: &str, outcomes: &[Outcome]) -> Told {
     eventually(SETTLED, "the sidecar holds nothing", || {
         let metrics = sidecar.http_get("/metrics").1;
         metrics.lines().any(|line| line == "producer_outstanding_records 0").then_some(())
     });
     let mut found: HashMap<String, Vec<(i32, i64)>> = HashMap::new();
-    for record in read_topic(Cluster::shared(), topic) {
+    for record in read_topic(cluster, topic) {
         let value = String::from_utf8(record.value.unwrap()).unwrap();
         found.entry(value).or_default().push((record.partition, record.offset));
     }

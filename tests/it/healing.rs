@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use producer_sidecar::grpc::proto::ProcessAndForwardRequest;
 use testkit::{
-    Cluster, Sidecar, SidecarBuilder,
+    ClientPair, Cluster, ClusterOptions, Sidecar, SidecarBuilder,
     cluster::{Acl, Operation, Resource},
     eventually,
 };
@@ -17,8 +17,8 @@ use testkit::{
 use self::secrets::Secrets;
 use crate::{
     around::metric,
-    client::{DEADLINE_MARGIN_MS, READY, Refusal, connect, over_tls, run, send, text},
-    faults::{check, under_load},
+    client::{BINARY, DEADLINE_MARGIN_MS, READY, Refusal, connect, over_tls, run, send, text},
+    faults::{check, check_in, under_load},
 };
 
 crate::tests!(
@@ -26,6 +26,7 @@ crate::tests!(
     a_wrong_password_is_said_and_the_one_before_stays_in_use,
     a_password_that_was_wrong_at_the_start_is_mended_on_disk,
     authorities_change_on_disk,
+    a_clients_certificate_and_its_key_change_on_disk,
     rights_are_taken_away_and_given_back_under_load,
     a_sidecar_without_any_right_goes_on_once_it_has_them,
 );
@@ -190,6 +191,49 @@ fn authorities_change_on_disk() {
         more(200);
     });
     let told = check(&sidecar, &topic, &outcomes);
+    assert_eq!((told.no, told.maybe), (0, 0), "{told:?}");
+}
+
+/// On brokers that let nobody in without a certificate.
+fn a_clients_certificate_and_its_key_change_on_disk() {
+    let required = ("listener.name.sasl_ssl.ssl.client.auth".to_owned(), "required".to_owned());
+    let options = ClusterOptions { nodes: 1, properties: vec![required], warm: false, ..Default::default() };
+    let cluster = Cluster::start(&options);
+    let topic = cluster.create_topic("client-certificates", 6, &[]);
+    let [first, second, untrusted] = cluster.clients();
+    let builder = Sidecar::for_cluster(BINARY, &cluster)
+        .arg("serve")
+        .env("SIDECAR_DEADLINE_MARGIN_MS", DEADLINE_MARGIN_MS)
+        .env("SIDECAR_KAFKA_FILES_LOOK_MS", "100");
+    let secrets = Secrets::new(&builder.folder().join("client"), "tls.crt", "");
+    let key = secrets.mount("tls.key");
+    let swap = |certificate: &ClientPair, key: &ClientPair| {
+        secrets.swap_all(&[("tls.crt", &certificate.certificate), ("tls.key", &key.key)]);
+    };
+    swap(first, first);
+    let builder = builder.env("KAFKA_CERTIFICATE_FILE", secrets.path().display().to_string());
+    let sidecar = started(builder.env("KAFKA_KEY_FILE", key.display().to_string()));
+    let refused = |what: &str| {
+        eventually(SEEN, what, || (metric(&sidecar, "kafka_secrets_refused") == Some(1)).then_some(()));
+    };
+    let outcomes = under_load(&sidecar, &topic, |more| {
+        swap(second, second);
+        wait_replaced(&sidecar, "secrets", 1);
+        more(200);
+        swap(untrusted, untrusted);
+        refused("a certificate that the brokers do not trust said");
+        more(200);
+        swap(first, first);
+        wait_replaced(&sidecar, "secrets", 2);
+        more(200);
+        swap(second, first);
+        refused("a key of another certificate said");
+        more(200);
+        swap(second, second);
+        wait_replaced(&sidecar, "secrets", 3);
+        more(200);
+    });
+    let told = check_in(&cluster, &sidecar, &topic, &outcomes);
     assert_eq!((told.no, told.maybe), (0, 0), "{told:?}");
 }
 

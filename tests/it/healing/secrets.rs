@@ -1,4 +1,4 @@
-//! Owns a folder of one secret, whose content is swapped as Kubernetes does it: behind a symbolic link.
+//! Owns a folder of secrets, whose contents are swapped together as Kubernetes does it: behind a symbolic link.
 
 use std::{
     fs,
@@ -20,9 +20,16 @@ impl Secrets {
     pub fn new(folder: &Path, file: &'static str, content: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let secrets = Self::at(folder, file);
-        symlink(Path::new(DATA).join(file), secrets.path()).unwrap();
+        drop(secrets.mount(file));
         secrets.swap(content);
         secrets
+    }
+
+    /// Mounts another file of the same folder; its content comes with the next swap of all.
+    pub fn mount(&self, file: &str) -> PathBuf {
+        let path = self.folder.join(file);
+        symlink(Path::new(DATA).join(file), &path).unwrap();
+        path
     }
 
     /// Finds a folder that was made before.
@@ -35,12 +42,19 @@ impl Secrets {
         self.folder.join(self.file)
     }
 
-    /// Swaps the whole folder at once.
+    /// Swaps the content of the folder's one file.
     pub fn swap(&self, content: &str) {
+        self.swap_all(&[(self.file, content)]);
+    }
+
+    /// Swaps the whole folder at once.
+    pub fn swap_all(&self, contents: &[(&str, &str)]) {
         static VERSION: AtomicUsize = AtomicUsize::new(0);
         let version = format!("..{}", VERSION.fetch_add(1, Ordering::Relaxed));
         fs::create_dir(self.folder.join(&version)).unwrap();
-        fs::write(self.folder.join(&version).join(self.file), content).unwrap();
+        for (file, content) in contents {
+            fs::write(self.folder.join(&version).join(file), content).unwrap();
+        }
         let link = self.folder.join("..data_tmp");
         symlink(&version, &link).unwrap();
         fs::rename(link, self.folder.join(DATA)).unwrap();

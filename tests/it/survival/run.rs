@@ -269,6 +269,10 @@ impl Run {
         let letters = read_topic(Cluster::shared(), &self.letters);
         history.letters = letters.into_iter().map(|read| letter(&self.letters, read)).collect();
         report(name, &history, begun);
+        // No fault leaves the sidecar without valid credentials: whoever is told so is told a lie.
+        let told = counted(&history.attempts);
+        let untrue = told.keys().find(|how| how.ends_with("KAFKA_AUTHENTICATION_FAILED"));
+        assert_eq!(untrue, None, "{name}: {told:?}");
         let violations = history.violations();
         let shown: Vec<_> = violations.iter().take(SHOWN).map(ToString::to_string).collect();
         let log = &log[log.len().saturating_sub(LINES)..];

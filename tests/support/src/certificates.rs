@@ -1,4 +1,4 @@
-//! Makes the keys and certificates of one cluster: its authority, its server, and an authority that signed nothing.
+//! Makes the keys and certificates of one cluster: its authority, its server, its clients, and another authority.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
@@ -9,11 +9,22 @@ pub struct Certificates {
     pub ca: String,
     /// An authority that has nothing to do with the server's certificate.
     pub other_ca: String,
+    /// Two clients whom the brokers trust, and one who has the other authority's word.
+    pub clients: [ClientPair; 3],
     /// The server's PKCS#8 key followed by its certificate, as Kafka's PEM key store wants it.
     pub server: String,
 }
 
-/// Makes an authority, a server certificate for `localhost` and 127.0.0.1 signed by it, and an unrelated authority.
+/// A client's certificate and its PKCS#8 key, PEM texts.
+#[derive(Clone, Debug)]
+pub struct ClientPair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// Makes an authority, a server certificate for `localhost` and 127.0.0.1 signed by it, clients, and an unrelated authority.
 ///
 /// # Panics
 ///
@@ -25,11 +36,21 @@ pub fn generate() -> Certificates {
     parameters.distinguished_name.push(DnType::CommonName, "localhost");
     let key = KeyPair::generate().expect("a key can be made");
     let certificate = parameters.signed_by(&key, &ca).expect("the authority can sign");
+    let other = authority("unrelated test authority");
     Certificates {
         ca: ca.pem(),
-        other_ca: authority("unrelated test authority").pem(),
+        other_ca: other.pem(),
+        clients: [client(&ca), client(&ca), client(&other)],
         server: format!("{}{}", key.serialize_pem(), certificate.pem()),
     }
+}
+
+fn client(authority: &CertifiedIssuer<'static, KeyPair>) -> ClientPair {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.push(DnType::CommonName, "client");
+    let key = KeyPair::generate().expect("a key can be made");
+    let certificate = parameters.signed_by(&key, authority).expect("the authority can sign");
+    ClientPair { certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {

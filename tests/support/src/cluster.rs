@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 
 use self::node::Node;
+use crate::certificates::ClientPair;
 use crate::folder::TestFolder;
 use crate::proxy::{ClientFaults, FaultProxy};
 
@@ -60,6 +61,7 @@ pub struct Cluster {
     passwords: Passwords,
     ca_file: PathBuf,
     other_ca_file: PathBuf,
+    clients: [ClientPair; 3],
     topics_made: AtomicU32,
     folder: TestFolder,
 }
@@ -119,6 +121,11 @@ impl Cluster {
     /// An authority that signed nothing here, as a PEM file.
     pub fn other_ca_file(&self) -> &Path {
         &self.other_ca_file
+    }
+
+    /// Two clients' certificates that the brokers trust, and one that they do not. They ask for one where `ssl.client.auth` of the listener says so.
+    pub const fn clients(&self) -> &[ClientPair; 3] {
+        &self.clients
     }
 
     /// The name of the sidecar's user.

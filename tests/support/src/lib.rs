@@ -33,6 +33,7 @@ mod tool;
 mod wire;
 
 pub use broker::Broker;
+pub use certificates::ClientPair;
 pub use cluster::{Cluster, ClusterOptions};
 pub use eventually::{eventually, try_eventually};
 pub use fatal::make_fatal;

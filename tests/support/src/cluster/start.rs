@@ -59,7 +59,8 @@ impl Cluster {
         let nodes = start_nodes(jars, options, folder.path())?;
         let passwords = Passwords { user: canary(), limited: canary() };
         let topics_made = AtomicU32::new(0);
-        let cluster = Self { nodes, passwords, ca_file, other_ca_file, topics_made, folder };
+        let clients = certificates.clients;
+        let cluster = Self { nodes, passwords, ca_file, other_ca_file, clients, topics_made, folder };
         cluster.await_first_metadata()?;
         Ok(cluster)
     }
