@@ -11,6 +11,7 @@
     reason = "a benchmark that cannot run has nothing to say, and counts are small"
 )]
 
+mod calls;
 mod direct;
 mod settings;
 mod workload;
@@ -18,10 +19,7 @@ mod workload;
 use std::{
     collections::HashMap,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,12 +30,12 @@ use producer_sidecar::grpc::proto::{
     producer_service_server::{ProducerService, ProducerServiceServer},
 };
 use testkit::{Cluster, Sidecar, free_port};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use self::{
+    calls::client,
     direct::{Direct, PARTITIONS},
-    workload::record,
 };
 
 const CALLERS: [usize; 3] = [1, 16, 256];
@@ -136,32 +134,13 @@ enum Way {
 }
 
 impl Side {
-    /// Returns the records a second of so many callers, each with one record on its way.
     async fn rate(&self, topic: &str, callers: usize, time: Duration) -> f64 {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(0));
-        let begun = Instant::now();
-        let tasks: Vec<_> = (0..callers)
-            .map(|caller| {
-                let (way, topic) = (self.way.clone(), topic.to_owned());
-                let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-                tokio::spawn(async move {
-                    let mut number = 0_u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        way.send(&topic, &format!("{caller}-{number}")).await;
-                        number += 1;
-                        sent.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        tokio::time::sleep(time).await;
-        let rate = sent.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        for task in tasks {
-            task.await.expect("a caller ends");
-        }
-        rate
+        let (way, topic) = (self.way.clone(), topic.to_owned());
+        calls::rate(callers, time, move |key| {
+            let (way, topic) = (way.clone(), topic.clone());
+            async move { way.send(&topic, &key).await }
+        })
+        .await
     }
 }
 
@@ -169,8 +148,7 @@ impl Way {
     async fn send(&self, topic: &str, key: &str) {
         match self {
             Self::Grpc(client) => {
-                let request = SendRequest { record: Some(record(topic, key)), ..SendRequest::default() };
-                client.clone().send(request).await.expect("every record is taken");
+                calls::send(client.clone(), topic, key).await;
             }
             Self::Direct(producer) => {
                 let (told, report) = oneshot::channel();
@@ -179,11 +157,6 @@ impl Way {
             }
         }
     }
-}
-
-fn client(address: &str) -> ProducerServiceClient<Channel> {
-    let endpoint = Channel::from_shared(format!("http://{address}")).expect("the address is one");
-    ProducerServiceClient::new(endpoint.connect_lazy())
 }
 
 // === the echo ===

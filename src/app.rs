@@ -16,6 +16,7 @@ use crate::{
     failure::{Failure, Reason},
     grpc::{
         Service,
+        calls::TellCalls,
         connection::Listener,
         server::{self, Routes, ServerError},
     },
@@ -32,7 +33,7 @@ use crate::{
         readiness::{self, Readiness},
         send::{Drained, Sender},
     },
-    telemetry::metrics::Metrics,
+    telemetry::{failures::Failures, metrics::Metrics, spans::Spans, traces::Traces},
 };
 
 /// How long one attempt to initialise a lane may take; it is resumed until it succeeds, and a stop waits for it.
@@ -77,6 +78,7 @@ pub struct App {
     drain: Duration,
     listener: Listener,
     routes: Routes,
+    calls: TellCalls,
     admin_listener: TcpListener,
     admin: Admin,
 }
@@ -90,6 +92,15 @@ pub struct Addresses {
     pub admin: String,
 }
 
+/// How a sidecar stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped {
+    /// What became of the records.
+    pub drained: Drained,
+    /// When the whole stop is to be over.
+    pub by: Instant,
+}
+
 impl App {
     /// Opens the listeners and starts the producer; returns before Kafka has been reached.
     ///
@@ -99,6 +110,7 @@ impl App {
         config: &Config,
         files: Arc<SecretFiles>,
         bootstrap_servers: Option<String>,
+        traces: &Traces,
     ) -> Result<Self, AppError> {
         let listener = Listener::open(&config.listen).await.map_err(cannot_listen(&config.listen))?;
         let admin_address = config.admin_listen;
@@ -117,11 +129,15 @@ impl App {
         let (tell, readiness) =
             watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false, None));
         let forwarder = connect::forwarder(config, &access, &sender, &metrics)?;
+        let failures = Failures::new(Arc::clone(&metrics), config.log.repeat);
+        tokio::spawn(Arc::clone(&failures).sum_up());
+        let spans = Spans::new(traces.is_on(), config.traces.propagates, &config.kafka.client_id);
+        let calls = TellCalls::new(Arc::clone(&metrics), spans.clone());
         let service = Service::new(
             config,
             Arc::clone(&sender),
             Arc::clone(&forwarder),
-            Arc::clone(&metrics),
+            (failures, spans),
             lifecycle.clone(),
         );
         let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
@@ -136,6 +152,7 @@ impl App {
             forwarder,
             listener,
             routes,
+            calls,
             admin_listener,
         })
     }
@@ -158,14 +175,14 @@ impl App {
         self,
         stop: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
-    ) -> Result<Drained, AppError> {
+    ) -> Result<Stopped, AppError> {
         let ended = CancellationToken::new();
         let limits = self.limits.clone();
         let (listener, routes) = (self.listener, self.routes);
-        let metrics = Arc::clone(&self.admin.metrics);
+        let calls = self.calls;
         let grpc_ended = ended.clone().cancelled_owned();
         let mut grpc =
-            tokio::spawn(async move { server::serve(listener, routes, &limits, metrics, grpc_ended).await });
+            tokio::spawn(async move { server::serve(listener, routes, &limits, calls, grpc_ended).await });
         let admin_ended = ended.clone().cancelled_owned();
         let mut admin = tokio::spawn(admin::serve(self.admin_listener, self.admin, admin_ended));
         self.lifecycle.advance(Phase::Serving);
@@ -198,7 +215,7 @@ impl App {
         if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
             tracing::debug!("connections were still open at the end");
         }
-        Ok(drained)
+        Ok(Stopped { drained, by: deadline })
     }
 }
 

@@ -10,13 +10,15 @@ pub mod serve;
 
 use std::{ffi::OsString, io, io::Write as _, process::ExitCode};
 
+use tokio::runtime::Runtime;
+
 use self::arguments::{Invocation, SettingArguments};
 use crate::{
     config::{
         Purpose,
         source::{Environment, Loaded},
     },
-    telemetry,
+    telemetry::{self, traces::Traces},
 };
 
 /// How a command ended.
@@ -71,19 +73,34 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 
 /// Loads the settings, or tells every problem of them.
 fn load(arguments: &SettingArguments, purpose: Purpose) -> Result<Loaded, Exit> {
-    let loaded = check_config::load(arguments, &Environment::of_process(), purpose).map_err(|problems| {
+    check_config::load(arguments, &Environment::of_process(), purpose).map_err(|problems| {
         complain(&problems.to_string());
         Exit::Usage
-    })?;
-    telemetry::log_to_stderr(&loaded.config.log).map_err(|error| {
-        complain(&error.to_string());
+    })
+}
+
+/// Loads the settings, makes the runtime, and sets logs and traces up.
+fn prepare(arguments: &SettingArguments, purpose: Purpose) -> Result<(Loaded, Runtime, Traces), Exit> {
+    let loaded = load(arguments, purpose)?;
+    let runtime = runtime()?;
+    let refused = |error: &dyn std::error::Error| {
+        complain(&with_causes(error));
         Exit::Usage
-    })?;
-    Ok(loaded)
+    };
+    let config = &loaded.config;
+    let traces = {
+        let _within = runtime.enter();
+        Traces::start(&config.traces, &config.instance_id).map_err(|error| refused(&error))?
+    };
+    telemetry::begin(&config.log, &traces).map_err(|error| refused(&error))?;
+    for name in &config.traces.unknown_propagators {
+        tracing::warn!("the propagator {name:?} is not built in and is left out; tracecontext is");
+    }
+    Ok((loaded, runtime, traces))
 }
 
 /// Makes the runtime of a command.
-fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+fn runtime() -> Result<Runtime, Exit> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         complain(&format!("the runtime cannot be started: {error}"));
         Exit::Fault

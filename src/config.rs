@@ -12,6 +12,7 @@ mod assemble;
 mod checks;
 mod choices;
 mod parse;
+mod traces;
 mod values;
 
 use std::{
@@ -24,6 +25,7 @@ use std::{
 
 use secrecy::SecretString;
 
+pub use self::traces::{Sampler, Traces};
 use crate::{dead_letter::Destinations, partition::Partitioner, record::Topic};
 
 /// What the settings are for; decides which of them are needed.
@@ -85,6 +87,8 @@ pub struct Config {
     pub partitioners: Partitioners,
     /// What is logged and how.
     pub log: Log,
+    /// Which spans are made and where they go.
+    pub traces: Traces,
 }
 
 /// The cluster and how to talk to it.
@@ -335,6 +339,8 @@ pub struct Log {
     pub filter: String,
     /// The format; where unset, text on a terminal, else JSON.
     pub format: Option<LogFormat>,
+    /// How often failures alike are logged at most.
+    pub repeat: Duration,
 }
 
 /// How log lines look.

@@ -6,7 +6,7 @@ mod reason;
 
 pub use self::{
     letter::LetterEnd,
-    reason::{Persisted, Reason, Remedy},
+    reason::{Fault, Persisted, Reason, Remedy},
 };
 
 use std::{fmt, time::Duration};

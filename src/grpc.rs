@@ -17,6 +17,7 @@ pub mod stamp;
 pub mod status;
 pub mod stream;
 pub mod time;
+pub mod traced;
 
 use std::{
     sync::Arc,
@@ -24,7 +25,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Request, Response, Status, Streaming};
 
 use self::{
     deadline::{Arrival, Deadlines},
@@ -33,6 +34,7 @@ use self::{
         GetInfoRequest, GetInfoResponse, ProcessAndForwardRequest, ProcessAndForwardResponse,
         SendBatchRequest, SendRequest, SendResponse, producer_service_server::ProducerService,
     },
+    stamp::Stamper,
     stream::{Answers, Streams},
 };
 use crate::{
@@ -44,7 +46,10 @@ use crate::{
         send::Sender,
     },
     record::{Receipt, Record},
-    telemetry::{metrics::Metrics, trace_context::TraceContext},
+    telemetry::{
+        failures::Failures,
+        spans::{CallSpan, SendSpan, Spans},
+    },
 };
 
 /// The service of `proto/producer.proto`.
@@ -52,7 +57,8 @@ use crate::{
 pub struct Service {
     sender: Arc<Sender>,
     forwarder: Arc<Forwarder>,
-    metrics: Arc<Metrics>,
+    failures: Arc<Failures>,
+    spans: Spans,
     lifecycle: Lifecycle,
     callers: Arc<Semaphore>,
     callers_max: usize,
@@ -74,17 +80,19 @@ impl Service {
         config: &Config,
         sender: Arc<Sender>,
         forwarder: Arc<Forwarder>,
-        metrics: Arc<Metrics>,
+        (failures, spans): (Arc<Failures>, Spans),
         lifecycle: Lifecycle,
     ) -> Self {
-        let streams = Streams::new(config, Arc::clone(&sender), Arc::clone(&metrics), lifecycle.clone());
+        let told = (Arc::clone(&failures), spans.clone());
+        let streams = Streams::new(config, Arc::clone(&sender), told, lifecycle.clone());
         Self {
             streams: Arc::new(streams),
             sender,
             forwarder,
             unit_outputs_max: config.transactions.outputs_max,
             unit_inputs_max: config.transactions.inputs_max,
-            metrics,
+            failures,
+            spans,
             lifecycle,
             callers: Arc::new(Semaphore::new(config.limits.callers_max)),
             callers_max: config.limits.callers_max,
@@ -107,33 +115,42 @@ impl Service {
         Ok((call, permit))
     }
 
-    async fn send_one(&self, request: Request<SendRequest>) -> Result<Receipt, Failure> {
+    async fn send_one(&self, request: Request<SendRequest>, call: &CallSpan) -> Result<Receipt, Failure> {
         let arrived = Arrival::of(request.extensions());
         let _admission = self.admit()?;
         let (metadata, _, message) = request.into_parts();
         let mut record = decode::send_request(message, &self.limits, now_ms())?;
-        stamp::stamp(&mut record, &trace_context(&metadata));
+        let span = self.spans.send(call, &record);
+        self.stamper(call, &span).stamp(&mut record);
         let deadline = self.deadlines.of_call(&metadata, arrived);
         // Many calls may wait for long.
         drop(metadata);
         let (topic, sampled) = (record.topic.clone(), exemplar::trace_id(&record));
         let outcome = self.sender.send(record, "record", deadline).await;
         self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
+        span.ended(&outcome);
         outcome
     }
 
-    async fn forward_one(&self, request: Request<ProcessAndForwardRequest>) -> Result<Forwarded, Failure> {
+    async fn forward_one(
+        &self,
+        request: Request<ProcessAndForwardRequest>,
+        call: &CallSpan,
+    ) -> Result<Forwarded, Failure> {
         let arrived = Arrival::of(request.extensions());
         let _admission = self.admit()?;
         let (metadata, _, message) = request.into_parts();
         let (outputs_max, inputs_max) = (self.unit_outputs_max, self.unit_inputs_max);
         let mut unit = decode::process_request(message, &self.limits, outputs_max, inputs_max, now_ms())?;
-        let context = trace_context(&metadata);
-        unit.outputs.iter_mut().for_each(|record| stamp::stamp(record, &context));
+        let span = self.spans.outputs(call, &unit);
+        let stamper = self.stamper(call, &span);
+        unit.outputs.iter_mut().for_each(|record| stamper.stamp(record));
         let deadline = self.deadlines.of_call(&metadata, arrived);
         let shown = |record: &Record| (record.topic.clone(), exemplar::trace_id(record));
         let topics: Vec<_> = unit.outputs.iter().map(shown).collect();
-        let forwarded = self.forwarder.forward(unit, deadline).await;
+        let transactions = self.spans.unit(call, &unit);
+        let forwarded = self.forwarder.forward(unit, transactions, deadline).await;
+        span.ended_with(forwarded.as_ref().err().into_iter());
         for (topic, sampled) in topics {
             let metrics = self.sender.metrics_of(&topic);
             metrics.duration(arrived.elapsed(), sampled);
@@ -146,10 +163,15 @@ impl Service {
         forwarded
     }
 
+    /// Says in which trace the records of a call are: the sending's, the call's, or a new one.
+    fn stamper(&self, call: &CallSpan, span: &SendSpan) -> Stamper {
+        let context = span.context().or_else(|| call.context()).cloned();
+        Stamper::new(context.unwrap_or_else(traced::new_trace), self.spans.propagates())
+    }
+
     /// Counts a failure that is answered, logs it, and makes its status.
-    fn refuse(&self, failure: &Failure) -> Status {
-        self.metrics.failure(failure.reason());
-        tracing::debug!(reason = failure.reason().name(), "{}", failure.message());
+    fn refuse(&self, failure: &Failure, call: &CallSpan) -> Status {
+        self.failures.one(failure, || call.trace_id());
         status::status(failure)
     }
 }
@@ -159,9 +181,10 @@ impl ProducerService for Service {
     type SendBatchStream = Answers;
 
     async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
-        match self.send_one(request).await {
+        let call = traced::call_of(request.extensions());
+        match self.send_one(request, &call).await {
             Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode::receipt(receipt)) })),
-            Err(failure) => Err(self.refuse(&failure)),
+            Err(failure) => Err(self.refuse(&failure, &call)),
         }
     }
 
@@ -170,21 +193,23 @@ impl ProducerService for Service {
         request: Request<Streaming<SendBatchRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let arrived = Arrival::of(request.extensions());
-        let admission = self.admit().map_err(|failure| self.refuse(&failure))?;
+        let call = traced::call_of(request.extensions());
+        let admission = self.admit().map_err(|failure| self.refuse(&failure, &call))?;
         let ends = self.deadlines.of_stream(request.metadata(), arrived);
-        Ok(Response::new(self.streams.serve(request.into_inner(), admission, ends)))
+        Ok(Response::new(self.streams.serve(request.into_inner(), admission, ends, call)))
     }
 
     async fn process_and_forward(
         &self,
         request: Request<ProcessAndForwardRequest>,
     ) -> Result<Response<ProcessAndForwardResponse>, Status> {
-        match self.forward_one(request).await {
+        let call = traced::call_of(request.extensions());
+        match self.forward_one(request, &call).await {
             Ok(Forwarded { receipts, already_committed }) => {
                 let receipts = receipts.into_iter().map(encode::receipt).collect();
                 Ok(Response::new(ProcessAndForwardResponse { receipts, already_committed }))
             }
-            Err(failure) => Err(self.refuse(&failure)),
+            Err(failure) => Err(self.refuse(&failure, &call)),
         }
     }
 
@@ -209,14 +234,6 @@ fn info(config: &Config) -> GetInfoResponse {
         message_ids_max: number(config.deduplication.ids_max),
         message_id_window: duration(config.deduplication.window).filter(|_| config.deduplication.ids_max > 0),
     }
-}
-
-/// Returns the call's own W3C trace context, or a new one.
-fn trace_context(metadata: &MetadataMap) -> TraceContext {
-    let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
-    let states = metadata.get_all("tracestate").iter().filter_map(|value| value.to_str().ok());
-    TraceContext::from_headers(text("traceparent"), states)
-        .unwrap_or_else(|| TraceContext::start(rand::random(), rand::random(), false))
 }
 
 /// Returns the wall clock's time; a clock before the epoch reads as the first millisecond after it.

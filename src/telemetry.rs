@@ -1,8 +1,13 @@
-//! Owns what the sidecar says of itself: logs and metrics.
+//! Owns what the sidecar says of itself: logs, metrics and traces.
 //! Must never hold up the work that it tells of, and never print a secret, a key or a payload.
 
+pub mod failures;
 pub mod metrics;
+pub mod repeats;
+pub mod semconv;
+pub mod spans;
 pub mod trace_context;
+pub mod traces;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -10,12 +15,14 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, filter_fn},
     fmt::{self, writer::MakeWriterExt as _},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
+use self::{spans::SPANS_TARGET, traces::Traces};
 use crate::config::{Log, LogFormat};
 
 /// Logging could not be set up.
@@ -45,23 +52,31 @@ pub fn filter(directives: &str) -> Result<EnvFilter, LogError> {
     Ok(EnvFilter::try_new(directives)?)
 }
 
-/// Sets logging up for the whole process: one line an event, to standard error.
+/// Sets logging up for the whole process: one line an event, to standard error; and gives the spans to their exporter.
 ///
 /// # Errors
 /// Where the filter is not understood, or logging was set up before.
-pub fn log_to_stderr(log: &Log) -> Result<(), LogError> {
-    let filter = filter(&log.filter)?;
+pub fn begin(log: &Log, traces: &Traces) -> Result<(), LogError> {
     let format =
         log.format.unwrap_or(if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json });
-    let registry = tracing_subscriber::registry().with(filter);
     let writer = io::stderr.with_filter(|_| !SILENT.load(Ordering::Acquire));
-    match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(writer)).try_init()?,
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => fmt::layer().with_writer(writer).boxed(),
         LogFormat::Json => {
             let layer =
                 fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(writer)).try_init()?;
+            layer.with_writer(writer).boxed()
         }
-    }
+    };
+    // Each has its own: a level of the log must not switch spans off, nor a span become a line.
+    let lines =
+        lines.with_filter(filter(&log.filter)?.and(filter_fn(|about| about.target() != SPANS_TARGET)));
+    let spans = traces.tracer().map(|tracer| {
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer = layer.with_location(false).with_threads(false).with_target(false).with_level(false);
+        let layer = layer.with_tracked_inactivity(false).with_context_activation(false);
+        layer.with_filter(filter_fn(|about| about.is_span() && about.target() == SPANS_TARGET))
+    });
+    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 use super::{
     Exit,
     arguments::SettingArguments,
-    load, runtime,
+    prepare,
     serve::{failed, run_until_signal},
     tell, with_causes,
 };
@@ -20,12 +20,8 @@ const SHOWN_CHARACTERS_MAX: usize = 200;
 /// Runs the sidecar on an embedded cluster until SIGTERM or SIGINT.
 #[must_use]
 pub fn run(arguments: &SettingArguments) -> Exit {
-    let loaded = match load(arguments, Purpose::Dev) {
-        Ok(loaded) => loaded,
-        Err(exit) => return exit,
-    };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
+    let (loaded, runtime, traces) = match prepare(arguments, Purpose::Dev) {
+        Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
     let embedded = match start() {
@@ -36,11 +32,12 @@ pub fn run(arguments: &SettingArguments) -> Exit {
         }
     };
     runtime.block_on(async {
-        match App::build(&loaded.config, loaded.files, Some(embedded.bootstrap_servers())).await {
+        let servers = Some(embedded.bootstrap_servers());
+        match App::build(&loaded.config, loaded.files, servers, &traces).await {
             Ok(app) => {
                 let addresses = app.addresses();
                 tell(&greeting(&addresses.grpc, &addresses.admin));
-                run_until_signal(app).await
+                run_until_signal(app, traces).await
             }
             Err(error) => failed(&error),
         }

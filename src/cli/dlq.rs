@@ -14,6 +14,7 @@ use crate::{
     dead_letter::Letter,
     pipeline::replay::{Asked, Counted, Deed, Refused, Seen},
     record::Topic,
+    telemetry::{self, traces::Traces},
 };
 
 /// Runs the command.
@@ -23,6 +24,10 @@ pub fn run(arguments: &DlqArguments) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
+    if let Err(error) = telemetry::begin(&loaded.config.log, &Traces::default()) {
+        complain(&error.to_string());
+        return Exit::Usage;
+    }
     let topic = match Topic::parse(&arguments.topic) {
         Ok(topic) => topic,
         Err(error) => {

@@ -6,39 +6,35 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, arguments::SettingArguments, load, runtime, with_causes};
+use super::{Exit, arguments::SettingArguments, prepare, with_causes};
 use crate::{
-    app::{App, AppError},
-    config::{Purpose, source::Loaded},
-    kafka::producer::ConnectError,
+    app::{App, AppError, Stopped},
+    config::{Purpose, problem::Origin, source::Loaded},
+    kafka::{self, producer::ConnectError},
     pipeline::send::Drained,
-    telemetry,
+    telemetry::{self, traces::Traces},
 };
 
 /// Runs the sidecar until SIGTERM or SIGINT.
 #[must_use]
 pub fn run(arguments: &SettingArguments) -> Exit {
-    let loaded = match load(arguments, Purpose::Serve) {
-        Ok(loaded) => loaded,
-        Err(exit) => return exit,
-    };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
+    let (loaded, runtime, traces) = match prepare(arguments, Purpose::Serve) {
+        Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
     raise_file_limit();
     runtime.block_on(async {
-        let app = match App::build(&loaded.config, Arc::clone(&loaded.files), None).await {
+        let app = match App::build(&loaded.config, Arc::clone(&loaded.files), None, &traces).await {
             Ok(app) => app,
             Err(error) => return failed(&error),
         };
         say_start(&app, &loaded);
-        run_until_signal(app).await
+        run_until_signal(app, traces).await
     })
 }
 
 /// Runs an app until a signal, drains it and says how that went; a second signal ends the drain at once.
-pub(super) async fn run_until_signal(app: App) -> Exit {
+pub(super) async fn run_until_signal(app: App, traces: Traces) -> Exit {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::error!("signals cannot be listened to");
@@ -64,7 +60,10 @@ pub(super) async fn run_until_signal(app: App) -> Exit {
         () = listen => return Exit::Fault,
     };
     match stopped {
-        Ok(drained) => say_end(drained),
+        Ok(Stopped { drained, by }) => {
+            traces.end(by).await;
+            say_end(drained)
+        }
         Err(error) => failed(&error),
     }
 }
@@ -81,11 +80,20 @@ fn raise_file_limit() {
 fn say_start(app: &App, loaded: &Loaded) {
     let addresses = app.addresses();
     let brokers: Vec<_> = loaded.config.kafka.brokers.iter().map(ToString::to_string).collect();
+    let said: Vec<_> = loaded
+        .origins
+        .iter()
+        .filter(|(_, origin)| !matches!(origin, Origin::Default | Origin::Nowhere))
+        .map(|(key, origin)| format!("{key}: {origin}"))
+        .collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        librdkafka = kafka::librdkafka_version(),
         grpc = addresses.grpc,
         admin = addresses.admin,
         brokers = brokers.join(","),
+        traces = loaded.config.traces.endpoint.as_deref().unwrap_or("off"),
+        settings = said.join("; "),
         "serving"
     );
     for ((key, origin), (_, shown)) in loaded.origins.iter().zip(&loaded.shown) {

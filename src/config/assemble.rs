@@ -16,6 +16,7 @@ use super::{
     checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
+    traces,
     values::{Value, Values},
 };
 use crate::{
@@ -107,7 +108,9 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
         log: Log {
             filter: reader.text("log.filter"),
             format: reader.values.text("log.format").and_then(LogFormat::parse),
+            repeat: reader.duration("log.repeat_ms"),
         },
+        traces: traces::assemble(reader.values),
     }
 }
 

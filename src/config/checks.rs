@@ -7,7 +7,7 @@ use super::{
     Listen, Purpose,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
-    table,
+    table, traces,
     values::{Value, Values},
 };
 
@@ -34,6 +34,7 @@ pub(super) fn check(values: &Values, purpose: Purpose) -> Vec<Problem> {
         problems.extend(above(values, lesser, greater));
     }
     problems.extend(addresses(values));
+    problems.extend(traces::check(values));
     if values.has("spool.dir") {
         problems.push(Problem::new(
             "spool.dir",

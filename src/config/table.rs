@@ -5,6 +5,7 @@
 mod kafka;
 mod markdown;
 mod sidecar;
+mod telemetry;
 mod transactions;
 
 pub use self::markdown::markdown;
@@ -93,6 +94,7 @@ static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let mut settings = kafka::settings();
     settings.extend(sidecar::settings());
     settings.extend(transactions::settings());
+    settings.extend(telemetry::settings());
     settings
 });
 

@@ -82,6 +82,15 @@ pub enum Remedy {
     RetryWithExpectedOffset,
 }
 
+/// Whose fault a failure is, as OpenTelemetry tells a server's errors from its callers' by the gRPC code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call asked for what cannot be, or too much.
+    Caller,
+    /// The sidecar, or what stands behind it, did not do what it is for.
+    Service,
+}
+
 // === impl Reason ===
 
 impl Reason {
@@ -171,6 +180,37 @@ impl Reason {
             | Self::DeliveryUnknown
             | Self::CommitUnknown
             | Self::Internal => Persisted::Maybe,
+        }
+    }
+
+    /// Returns whose fault it is: the service's under UNKNOWN, DEADLINE_EXCEEDED, INTERNAL and UNAVAILABLE.
+    #[must_use]
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::InvalidRecord
+            | Self::RecordTooLarge
+            | Self::RecordRejected
+            | Self::MessageIdReused
+            | Self::TopicNotFound
+            | Self::NotAuthorized
+            | Self::CallerNotAllowed
+            | Self::KafkaAuthenticationFailed
+            | Self::SpoolNotConfigured
+            | Self::QueueFull
+            | Self::SpoolFull
+            | Self::ResponsesNotRead
+            | Self::TransactionAborted
+            | Self::ConsumerFenced
+            | Self::OffsetMismatch
+            | Self::ProducerFenced
+            | Self::CancelledByCaller => Fault::Caller,
+            Self::BrokersUnavailable
+            | Self::Draining
+            | Self::DeadlineNotWritten
+            | Self::DeliveryUnknownAtDeadline
+            | Self::DeliveryUnknown
+            | Self::CommitUnknown
+            | Self::Internal => Fault::Service,
         }
     }
 

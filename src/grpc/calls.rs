@@ -1,5 +1,5 @@
-//! Owns the counting of calls: how long each took, by its method and the status that its caller got.
-//! Must never hold up a call or touch its answer, nor count one twice.
+//! Owns what is said of every call: its metric and its span, by its method and the status that its caller got.
+//! Must never hold up a call or touch its answer, nor end one twice.
 
 use std::{
     pin::Pin,
@@ -14,8 +14,15 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::status::code_name;
-use crate::telemetry::metrics::Metrics;
+use super::{
+    status::{code_name, fault_of},
+    traced,
+};
+use crate::telemetry::{
+    metrics::Metrics,
+    semconv::OTHER,
+    spans::{CallSpan, Spans},
+};
 
 /// The methods that the sidecar serves, as `OpenTelemetry` names them.
 const METHODS: [&str; 8] = [
@@ -28,25 +35,27 @@ const METHODS: [&str; 8] = [
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// The name of all others: callers choose them.
-const OTHER_METHODS: &str = "_OTHER";
+/// How the methods begin that have spans: nobody wants those of probes and of reflection.
+const TRACED: &str = "caas.producer.v1.ProducerService/";
 
-/// Makes services count their calls.
+/// Makes services tell of their calls.
 #[derive(Debug, Clone)]
-pub struct CountCalls {
+pub struct TellCalls {
     metrics: Arc<Metrics>,
+    spans: Spans,
 }
 
-/// A service whose calls are counted.
+/// A service whose calls are told of.
 #[derive(Debug, Clone)]
-pub struct Counted<S> {
+pub struct Told<S> {
     service: S,
     metrics: Arc<Metrics>,
+    spans: Spans,
 }
 
 /// A call until its answer begins.
 #[derive(Debug)]
-pub struct CountedCall<F> {
+pub struct ToldCall<F> {
     answer: F,
     /// None once the answer has begun.
     open: Option<OpenCall>,
@@ -54,71 +63,74 @@ pub struct CountedCall<F> {
 
 /// An answer until its trailers, or until the caller goes away.
 #[derive(Debug)]
-pub struct CountedBody {
+pub struct ToldBody {
     body: Body,
     open: OpenCall,
 }
 
-/// A call that is counted when it ends, as CANCELLED where it is dropped before.
+/// A call whose end is told, as CANCELLED where it is dropped before.
 #[derive(Debug)]
 struct OpenCall {
     method: &'static str,
     arrived: Instant,
     metrics: Arc<Metrics>,
-    is_counted: bool,
+    span: CallSpan,
+    is_told: bool,
 }
 
-// === impl CountCalls ===
+// === impl TellCalls ===
 
-impl CountCalls {
-    /// Counts into these metrics.
+impl TellCalls {
+    /// Tells these metrics, and makes these spans.
     #[must_use]
-    pub const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    pub const fn new(metrics: Arc<Metrics>, spans: Spans) -> Self {
+        Self { metrics, spans }
     }
 }
 
-impl<S> Layer<S> for CountCalls {
-    type Service = Counted<S>;
+impl<S> Layer<S> for TellCalls {
+    type Service = Told<S>;
 
-    fn layer(&self, service: S) -> Counted<S> {
-        Counted { service, metrics: Arc::clone(&self.metrics) }
+    fn layer(&self, service: S) -> Told<S> {
+        Told { service, metrics: Arc::clone(&self.metrics), spans: self.spans.clone() }
     }
 }
 
-// === impl Counted ===
+// === impl Told ===
 
-impl<S, Sent> Service<Request<Sent>> for Counted<S>
+impl<S, Sent> Service<Request<Sent>> for Told<S>
 where
     S: Service<Request<Sent>, Response = Response<Body>>,
     S::Future: Unpin,
 {
-    type Response = Response<CountedBody>;
+    type Response = Response<ToldBody>;
     type Error = S::Error;
-    type Future = CountedCall<S::Future>;
+    type Future = ToldCall<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Sent>) -> Self::Future {
-        let open = OpenCall {
-            method: method(request.uri().path()),
-            arrived: Instant::now(),
-            metrics: Arc::clone(&self.metrics),
-            is_counted: false,
-        };
-        CountedCall { answer: self.service.call(request), open: Some(open) }
+    fn call(&mut self, mut request: Request<Sent>) -> Self::Future {
+        let method = method(request.uri().path());
+        let mut span = CallSpan::default();
+        if method.starts_with(TRACED) {
+            span = self.spans.call(method, traced::context_of(request.headers()));
+            request.extensions_mut().insert(span.clone());
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let open = OpenCall { method, arrived: Instant::now(), metrics, span, is_told: false };
+        ToldCall { answer: self.service.call(request), open: Some(open) }
     }
 }
 
-// === impl CountedCall ===
+// === impl ToldCall ===
 
-impl<F, E> Future for CountedCall<F>
+impl<F, E> Future for ToldCall<F>
 where
     F: Future<Output = Result<Response<Body>, E>> + Unpin,
 {
-    type Output = Result<Response<CountedBody>, E>;
+    type Output = Result<Response<ToldBody>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.answer).poll(context));
@@ -131,7 +143,7 @@ where
                     // Nothing follows, so nobody will ask.
                     open.end(Code::Unknown);
                 }
-                Ok(answer.map(|body| CountedBody { body, open }))
+                Ok(answer.map(|body| ToldBody { body, open }))
             }
             Err(error) => {
                 open.end(Code::Internal);
@@ -141,9 +153,9 @@ where
     }
 }
 
-// === impl CountedBody ===
+// === impl ToldBody ===
 
-impl http_body::Body for CountedBody {
+impl http_body::Body for ToldBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -176,17 +188,18 @@ impl http_body::Body for CountedBody {
 // === impl OpenCall ===
 
 impl OpenCall {
-    /// Counts the call where the headers or trailers have its status.
+    /// Ends the call where the headers or trailers have its status.
     fn told_in(&mut self, headers: &HeaderMap) {
         if let Some(code) = headers.get(Status::GRPC_STATUS) {
             self.end(Code::from_bytes(code.as_bytes()));
         }
     }
 
-    /// Counts the call; only its first end counts.
+    /// Tells the call's end; only the first counts.
     fn end(&mut self, code: Code) {
-        if !std::mem::replace(&mut self.is_counted, true) {
+        if !std::mem::replace(&mut self.is_told, true) {
             self.metrics.calls().ended(self.method, code_name(code), self.arrived.elapsed());
+            std::mem::take(&mut self.span).ended(code_name(code), fault_of(code));
         }
     }
 }
@@ -200,7 +213,7 @@ impl Drop for OpenCall {
 /// Returns the method of a path, for a label.
 fn method(path: &str) -> &'static str {
     let asked = path.strip_prefix('/').unwrap_or(path);
-    METHODS.into_iter().find(|method| *method == asked).unwrap_or(OTHER_METHODS)
+    METHODS.into_iter().find(|method| *method == asked).unwrap_or(OTHER)
 }
 
 #[cfg(test)]
@@ -247,7 +260,7 @@ mod tests {
         assert_eq!(served, named);
         assert_eq!(method("/caas.producer.v1.ProducerService/Send"), METHODS[0]);
         for other in ["", "/", "/caas.producer.v1.ProducerService/Sent", "/Send"] {
-            assert_eq!(method(other), OTHER_METHODS);
+            assert_eq!(method(other), OTHER);
         }
     }
 
@@ -257,7 +270,7 @@ mod tests {
         let refusing = tower::service_fn(|_: Request<()>| {
             ready(Ok::<_, Infallible>(Status::not_found("no").into_http::<Body>()))
         });
-        let counted = CountCalls::new(Arc::clone(&metrics)).layer(refusing);
+        let counted = TellCalls::new(Arc::clone(&metrics), Spans::default()).layer(refusing);
         drop(counted.oneshot(request("/grpc.health.v1.Health/Check")).await.unwrap());
         assert_eq!(count(&metrics, "grpc.health.v1.Health/Check", "NOT_FOUND"), Some(1));
         assert_eq!(count(&metrics, "grpc.health.v1.Health/Check", "CANCELLED"), None);
@@ -278,17 +291,23 @@ mod tests {
     async fn a_call_that_its_caller_leaves_counts_as_cancelled() {
         let metrics = Metrics::new(1);
         let silent = tower::service_fn(|_: Request<()>| pending::<Result<Response<Body>, Infallible>>());
-        let mut counted = CountCalls::new(Arc::clone(&metrics)).layer(silent);
+        let mut counted = TellCalls::new(Arc::clone(&metrics), Spans::default()).layer(silent);
         drop(counted.call(request("/caas.producer.v1.ProducerService/Send")));
         assert_eq!(count(&metrics, METHODS[0], "CANCELLED"), Some(1));
 
-        let answered = CountedBody { body: Body::empty(), open: open(&metrics) };
+        let answered = ToldBody { body: Body::empty(), open: open(&metrics) };
         drop(answered);
         assert_eq!(count(&metrics, "_OTHER", "CANCELLED"), Some(1));
     }
 
     fn open(metrics: &Arc<Metrics>) -> OpenCall {
         let metrics = Arc::clone(metrics);
-        OpenCall { method: OTHER_METHODS, arrived: Instant::now(), metrics, is_counted: false }
+        OpenCall {
+            method: OTHER,
+            arrived: Instant::now(),
+            metrics,
+            span: CallSpan::default(),
+            is_told: false,
+        }
     }
 }

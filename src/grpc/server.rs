@@ -11,10 +11,10 @@ use tonic_reflection::server::Builder;
 pub use tonic::service::Routes;
 
 use super::{
-    Service, calls::CountCalls, connection::Listener, health, proto,
+    Service, calls::TellCalls, connection::Listener, health, proto,
     proto::producer_service_server::ProducerServiceServer, refusal::Mapped,
 };
-use crate::{config::Limits, pipeline::readiness::Readiness, telemetry::metrics::Metrics};
+use crate::{config::Limits, pipeline::readiness::Readiness};
 
 /// What a message may have beside its records: field numbers, lengths, the names of its parts. In bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 65_536;
@@ -75,7 +75,7 @@ pub async fn serve(
     listener: Listener,
     routes: Routes,
     limits: &Limits,
-    metrics: Arc<Metrics>,
+    calls: TellCalls,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
@@ -86,7 +86,7 @@ pub async fn serve(
         .initial_connection_window_size(Some(number(limits.connection_window_bytes)))
         .http2_max_header_list_size(Some(number(limits.header_list_bytes_max)))
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_PENDING_MAX))
-        .layer(CountCalls::new(metrics))
+        .layer(calls)
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, stop)
         .await?;

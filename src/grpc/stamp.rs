@@ -17,29 +17,46 @@ pub const MESSAGE_ID_HEADER: &str = "message-id";
 /// The most headers that a record may gain: these, `traceparent`, `tracestate` and `content-type`.
 pub const HEADERS_ADDED_MAX: usize = 6;
 
-/// Adds trace context, timestamp and message id where they are absent.
-///
-/// The record's own `traceparent` stays, and decides `trace-id`; one that cannot be read stays too, as the caller's content,
-/// and then `trace-id` is that of `call`. `tracestate` belongs to its `traceparent` and is only added with it.
-pub fn stamp(record: &mut Record, call: &TraceContext) {
-    match record.header(TRACEPARENT) {
-        Some(own) => {
-            let own = own.and_then(|value| std::str::from_utf8(value).ok()).and_then(TraceContext::parse);
-            let context = own.as_ref().unwrap_or(call);
-            add(record, TRACE_ID_HEADER, || context.trace_id_text().into());
-        }
-        None => {
-            add(record, TRACEPARENT, || call.traceparent().into());
-            if let Some(state) = call.tracestate() {
-                add(record, TRACESTATE, || Bytes::copy_from_slice(state.as_bytes()));
-            }
-            add(record, TRACE_ID_HEADER, || call.trace_id_text().into());
-        }
+/// Stamps the records of one call or frame.
+#[derive(Debug)]
+pub struct Stamper {
+    context: TraceContext,
+    propagates: bool,
+}
+
+impl Stamper {
+    /// Stamps with a trace's context; its id alone where contexts are not to be propagated.
+    #[must_use]
+    pub const fn new(context: TraceContext, propagates: bool) -> Self {
+        Self { context, propagates }
     }
-    let timestamp_ms = record.timestamp_ms;
-    add(record, TIMESTAMP_HEADER, || timestamp_ms.to_string().into());
-    if let Some(id) = record.message_id.clone() {
-        add(record, MESSAGE_ID_HEADER, || Bytes::copy_from_slice(id.as_bytes()));
+
+    /// Adds trace context, timestamp and message id where they are absent.
+    ///
+    /// The record's own `traceparent` stays, and decides `trace-id`; one that cannot be read stays too, as the caller's
+    /// content, and then `trace-id` is that of the call. `tracestate` belongs to its `traceparent` and is only added with it.
+    pub fn stamp(&self, record: &mut Record) {
+        match record.header(TRACEPARENT) {
+            Some(own) => {
+                let own = own.and_then(|value| std::str::from_utf8(value).ok()).and_then(TraceContext::parse);
+                let context = own.as_ref().unwrap_or(&self.context);
+                add(record, TRACE_ID_HEADER, || context.trace_id_text().into());
+            }
+            None => {
+                if self.propagates {
+                    add(record, TRACEPARENT, || self.context.traceparent().into());
+                    if let Some(state) = self.context.tracestate() {
+                        add(record, TRACESTATE, || Bytes::copy_from_slice(state.as_bytes()));
+                    }
+                }
+                add(record, TRACE_ID_HEADER, || self.context.trace_id_text().into());
+            }
+        }
+        let timestamp_ms = record.timestamp_ms;
+        add(record, TIMESTAMP_HEADER, || timestamp_ms.to_string().into());
+        if let Some(id) = record.message_id.clone() {
+            add(record, MESSAGE_ID_HEADER, || Bytes::copy_from_slice(id.as_bytes()));
+        }
     }
 }
 
@@ -79,7 +96,7 @@ mod tests {
 
     fn stamped(headers: &[(&str, Option<&'static str>)]) -> Vec<(String, Option<String>)> {
         let mut record = record(headers);
-        stamp(&mut record, &call());
+        Stamper::new(call(), true).stamp(&mut record);
         let text = |value: Bytes| String::from_utf8(value.to_vec()).unwrap();
         record.headers.into_iter().map(|header| (header.name, header.value.map(text))).collect()
     }
@@ -135,5 +152,13 @@ mod tests {
     fn names_are_compared_exactly() {
         let other = ("Traceparent", Some(OWN));
         assert_eq!(stamped(&[other]).iter().filter(|(name, _)| name == "traceparent").count(), 1);
+    }
+
+    #[test]
+    fn without_propagation_the_trace_has_its_id_alone() {
+        let mut record = record(&[]);
+        Stamper::new(call(), false).stamp(&mut record);
+        let names: Vec<_> = record.headers.iter().map(|header| header.name.as_str()).collect();
+        assert_eq!(names, ["trace-id", "timestamp", "message-id"]);
     }
 }

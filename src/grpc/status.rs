@@ -15,7 +15,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 pub(super) use self::documentation::code_name;
 pub use self::{documentation::errors_markdown, transport::refused_by_transport};
 use super::proto::{self, ErrorReason, RecordError};
-use crate::failure::{Failure, Reason, Remedy, Violation};
+use crate::failure::{Failure, Fault, Reason, Remedy, Violation};
 
 /// The domain of every `ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "producer.caas";
@@ -113,6 +113,29 @@ pub const fn code_and_reason(reason: Reason) -> (Code, ErrorReason) {
         Reason::CommitUnknown => (Code::Unknown, ErrorReason::CommitUnknown),
         Reason::CancelledByCaller => (Code::Cancelled, ErrorReason::CancelledByCaller),
         Reason::Internal => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+/// Returns whose fault a call's end is, none for OK; OpenTelemetry's list of a server's errors.
+pub(super) const fn fault_of(code: Code) -> Option<Fault> {
+    match code {
+        Code::Ok => None,
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => Some(Fault::Service),
+        Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => Some(Fault::Caller),
     }
 }
 

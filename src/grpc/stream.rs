@@ -32,8 +32,8 @@ use super::{
     exemplar::{FirstSampled, first_sampled},
     now_ms,
     proto::{SendBatchRequest, SendBatchResponse},
-    stamp::stamp,
-    status,
+    stamp::Stamper,
+    status, traced,
 };
 use crate::{
     config::{Config, Limits},
@@ -42,8 +42,9 @@ use crate::{
     pipeline::{Outcome, accepting::Content, batch::Batch, send::Sender},
     record::{Record, Topic},
     telemetry::{
-        metrics::{Metrics, TopicMetrics},
-        trace_context::TraceContext,
+        failures::Failures,
+        metrics::TopicMetrics,
+        spans::{CallSpan, SendSpan, Spans},
     },
 };
 
@@ -56,7 +57,8 @@ const FRAME_BYTES_MIN: usize = 256;
 #[derive(Debug)]
 pub struct Streams {
     sender: Arc<Sender>,
-    metrics: Arc<Metrics>,
+    failures: Arc<Failures>,
+    spans: Spans,
     lifecycle: Lifecycle,
     deadlines: Deadlines,
     records: RecordLimits,
@@ -83,6 +85,7 @@ struct Flight {
     sequence: u64,
     arrived: Instant,
     batch: Batch,
+    span: SendSpan,
     sampled: Option<FirstSampled>,
     _window: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
@@ -104,10 +107,16 @@ enum Answered {
 impl Streams {
     /// Takes what streams need from the settings.
     #[must_use]
-    pub fn new(config: &Config, sender: Arc<Sender>, metrics: Arc<Metrics>, lifecycle: Lifecycle) -> Self {
+    pub fn new(
+        config: &Config,
+        sender: Arc<Sender>,
+        (failures, spans): (Arc<Failures>, Spans),
+        lifecycle: Lifecycle,
+    ) -> Self {
         Self {
             sender,
-            metrics,
+            failures,
+            spans,
             lifecycle,
             deadlines: Deadlines::new(&config.send),
             records: RecordLimits {
@@ -124,6 +133,7 @@ impl Streams {
         inbound: Streaming<SendBatchRequest>,
         admission: Admission,
         ends: Option<Instant>,
+        call: CallSpan,
     ) -> Answers {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let end = Arc::new(Mutex::new(None));
@@ -131,7 +141,7 @@ impl Streams {
         tokio::spawn(async move {
             let _admission = admission;
             tokio::select! {
-                ended = streams.run(inbound, &answers, ends) => *told.lock() = ended,
+                ended = streams.run(inbound, &answers, (ends, &call)) => *told.lock() = ended,
                 () = answers.closed() => {}
             }
         });
@@ -143,17 +153,17 @@ impl Streams {
         &self,
         inbound: Streaming<SendBatchRequest>,
         answers: &mpsc::Sender<SendBatchResponse>,
-        ends: Option<Instant>,
+        (ends, call): (Option<Instant>, &CallSpan),
     ) -> Option<Status> {
         // Neither queue needs a bound of its own: frames hold permits of the buffer, flights of the window.
         let (frames, buffered) = mpsc::unbounded_channel();
         let (flights, flying) = mpsc::unbounded_channel();
         let taking_in = async {
             let (end, ()) =
-                tokio::join!(self.read(inbound, frames, ends), self.submit(buffered, flights, ends));
+                tokio::join!(self.read(inbound, frames, ends), self.submit(buffered, flights, (ends, call)));
             end
         };
-        let answering = self.respond(flying, answers);
+        let answering = self.respond(flying, answers, call);
         tokio::pin!(taking_in, answering);
         let mut ended = None;
         let answered = loop {
@@ -163,15 +173,15 @@ impl Streams {
             }
         };
         match (answered, ended) {
-            (Answered::NotRead, _) => Some(self.refuse(&not_read(self.limits.responses_not_read))),
+            (Answered::NotRead, _) => Some(self.refuse(&not_read(self.limits.responses_not_read), call)),
             (Answered::All, None | Some(End::HalfClosed)) => None,
             (Answered::All, Some(End::Draining)) => {
                 let sentence = "the sidecar is stopping; frames without an answer were not read";
-                Some(self.refuse(&Failure::new(Reason::Draining, sentence)))
+                Some(self.refuse(&Failure::new(Reason::Draining, sentence), call))
             }
             (Answered::All, Some(End::Deadline)) => {
                 let sentence = "the call's own deadline ended the stream";
-                Some(self.refuse(&Failure::new(Reason::DeliveryUnknownAtDeadline, sentence)))
+                Some(self.refuse(&Failure::new(Reason::DeliveryUnknownAtDeadline, sentence), call))
             }
             (Answered::All, Some(End::Refused(status))) => Some(*status),
         }
@@ -219,7 +229,7 @@ impl Streams {
         &self,
         mut frames: UnboundedReceiver<Frame>,
         flights: UnboundedSender<Flight>,
-        ends: Option<Instant>,
+        (ends, call): (Option<Instant>, &CallSpan),
     ) {
         let records_window = Arc::new(Semaphore::new(self.limits.window_records));
         let bytes_window = Arc::new(Semaphore::new(self.limits.window_bytes));
@@ -228,7 +238,7 @@ impl Streams {
             let asked = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
             let deadline = self.deadlines.of_frame(asked, arrived);
             let deadline = ends.map_or(deadline, |ends| deadline.min(ends));
-            let records = self.decode(request);
+            let (records, span) = self.decode(request, call);
             let bytes: usize = records.iter().flatten().map(Record::bytes).sum();
             let count = records.len().min(self.limits.window_records);
             let sampled = first_sampled(&records);
@@ -252,30 +262,36 @@ impl Streams {
                 (Content::Records, deadline),
             )
             .await;
-            if flights.send(Flight { sequence, arrived, batch, sampled, _window: window }).is_err() {
+            let flight = Flight { sequence, arrived, batch, span, sampled, _window: window };
+            if flights.send(flight).is_err() {
                 return;
             }
         }
     }
 
-    fn decode(&self, request: SendBatchRequest) -> Vec<Result<Record, Failure>> {
+    fn decode(&self, request: SendBatchRequest, call: &CallSpan) -> (Vec<Result<Record, Failure>>, SendSpan) {
         let mut records = decode::frame(request, &self.records, self.limits.frame_records_max, now_ms());
+        let span = self.spans.frame(call, records.iter().flatten());
         // Each frame is a piece of work of its own, and its records belong together.
-        let trace = TraceContext::start(rand::random(), rand::random(), false);
+        let trace = span.context().cloned().unwrap_or_else(traced::new_trace);
+        let stamper = Stamper::new(trace, self.spans.propagates());
         for record in records.iter_mut().flatten() {
-            stamp(record, &trace);
+            stamper.stamp(record);
         }
-        records
+        (records, span)
     }
 
     async fn respond(
         &self,
         mut flights: UnboundedReceiver<Flight>,
         answers: &mpsc::Sender<SendBatchResponse>,
+        call: &CallSpan,
     ) -> Answered {
-        while let Some(Flight { sequence, arrived, batch, sampled, _window }) = flights.recv().await {
+        while let Some(Flight { sequence, arrived, batch, span, sampled, _window }) = flights.recv().await {
             let outcomes = batch.outcomes().await;
-            self.observe(&outcomes, arrived.elapsed(), sampled);
+            let trace_id = || span.trace_id().or_else(|| call.trace_id());
+            self.observe(&outcomes, arrived.elapsed(), sampled, trace_id);
+            span.ended_with(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()));
             let results = outcomes.into_iter().map(encode::result).collect();
             let answer = SendBatchResponse { sequence, results };
             match timeout(self.limits.responses_not_read, answers.send(answer)).await {
@@ -288,14 +304,20 @@ impl Streams {
         Answered::All
     }
 
-    fn observe(&self, outcomes: &[Outcome], took: Duration, sampled: Option<FirstSampled>) {
+    fn observe(
+        &self,
+        outcomes: &[Outcome],
+        took: Duration,
+        sampled: Option<FirstSampled>,
+        trace_id: impl Fn() -> Option<String>,
+    ) {
         // The records of a frame are often of one topic.
         let mut last: Option<(&Topic, TopicMetrics)> = None;
         for (index, outcome) in outcomes.iter().enumerate() {
             let topic = match outcome {
                 Ok(receipt) => Some(&receipt.topic),
                 Err(failure) => {
-                    self.metrics.failure(failure.reason());
+                    self.failures.one(failure, &trace_id);
                     failure.failed_topic()
                 }
             };
@@ -310,9 +332,8 @@ impl Streams {
         }
     }
 
-    fn refuse(&self, failure: &Failure) -> Status {
-        self.metrics.failure(failure.reason());
-        tracing::debug!(reason = failure.reason().name(), "{}", failure.message());
+    fn refuse(&self, failure: &Failure, call: &CallSpan) -> Status {
+        self.failures.one(failure, || call.trace_id());
         status::status(failure)
     }
 }

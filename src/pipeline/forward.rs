@@ -44,6 +44,7 @@ use crate::{
     },
     offsets::{Membership, Unit},
     record::{Receipt, Topic},
+    telemetry::spans::UnitSpans,
 };
 
 /// What a unit came to.
@@ -73,6 +74,7 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
     attempts: u32,
     stage: Arc<Stage>,
+    spans: UnitSpans,
 }
 
 /// Runs units in transactions.
@@ -141,14 +143,15 @@ impl Forwarder {
     ///
     /// # Errors
     /// A failure that says whether the unit may be committed.
-    pub async fn forward(&self, unit: Unit, deadline: Instant) -> Answer {
+    pub async fn forward(&self, unit: Unit, spans: UnitSpans, deadline: Instant) -> Answer {
         if let Some(failure) = self.without_hope() {
             return Err(failure);
         }
         let placed = Arc::new(self.place(unit, deadline).await?);
         let (answer, mut answered) = oneshot::channel();
         let stage = Arc::<Stage>::default();
-        let waiting = Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage) };
+        let waiting =
+            Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage), spans };
         let caller = Caller { forwarder: self, number: self.push(waiting)?, placed, stage };
         self.changed.notify_one();
         let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);

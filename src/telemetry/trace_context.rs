@@ -36,6 +36,13 @@ impl TraceContext {
         }
     }
 
+    /// Makes the context of a span that is recorded; a `tracestate` that is empty is none.
+    #[must_use]
+    pub fn recorded(trace_id: u128, span_id: u64, flags: u8, tracestate: &str) -> Self {
+        let state = join_states([tracestate]);
+        Self { state, flags: (flags & FLAGS_KNOWN) | FLAG_SAMPLED, ..Self::start(trace_id, span_id, true) }
+    }
+
     /// Parses a `traceparent`; `None` where the Recommendation says to treat it as absent.
     ///
     /// Of a version later than 00 only the fields of 00 are read, and what follows them is dropped.
@@ -106,6 +113,12 @@ impl TraceContext {
     #[must_use]
     pub const fn parent_id(&self) -> u64 {
         self.parent_id
+    }
+
+    /// Returns the flags, those alone that have a meaning.
+    #[must_use]
+    pub const fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// Returns whether the caller may have recorded the trace.

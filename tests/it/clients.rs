@@ -61,6 +61,12 @@ impl Client {
     }
 }
 
+/// The folder of that language's client, once it is built.
+pub fn built(language: &str) -> &'static Path {
+    let client = CLIENTS.iter().find(|client| client.language == language);
+    client.expect("there is such a client").built()
+}
+
 fn build(language: &str) -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("there is a home")).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);

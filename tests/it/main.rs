@@ -38,6 +38,7 @@ mod stream_faults;
 mod streams;
 mod survival;
 mod topics;
+mod traces;
 mod transactions;
 
 use std::panic::{catch_unwind, resume_unwind};
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         secrets::TESTS,
         streams::TESTS,
         topics::TESTS,
+        traces::TESTS,
         transactions::lanes::TESTS,
         transactions::forbidden::TESTS,
     ];

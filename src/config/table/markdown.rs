@@ -45,10 +45,11 @@ const HEADING: &str = "\
 ";
 
 /// The chapters, each with the first parts of its settings' keys.
-const SECTIONS: [(&str, &[&str]); 3] = [
+const SECTIONS: [(&str, &[&str]); 4] = [
     ("Kafka", &["kafka"]),
     ("Transactions", &["transactions"]),
-    ("Sidecar", &["", "deduplication", "dead_letters", "spool", "partitioner", "log"]),
+    ("Sidecar", &["", "deduplication", "dead_letters", "spool", "partitioner"]),
+    ("Logs and traces", &["log", "traces"]),
 ];
 
 /// Renders docs/configuration.md.

@@ -2,7 +2,6 @@
 //! Must never hold a setting that only librdkafka reads: those are in `kafka.rs`.
 
 use super::{Default, Kind, Setting};
-use crate::config::LogFormat;
 use crate::partition::Partitioner;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -302,19 +301,6 @@ fn operations() -> Vec<Setting> {
             "true",
             "Whether the service describes itself to tools such as grpcurl.",
         ),
-        Setting::of(
-            "log.filter",
-            Kind::Text(1024),
-            "info",
-            "Which log lines are written: a level, or directives such as `info,producer_sidecar=debug`.",
-        )
-        .environment("SIDECAR_LOG"),
-        Setting::unset(
-            "log.format",
-            Kind::Choice(LogFormat::NAMES),
-            "How log lines look; where unset, text on a terminal, else json.",
-        )
-        .environment("LOG_FORMAT"),
     ]
 }
 

@@ -56,6 +56,13 @@ fn every_reason_has_one_error_info_that_says_what_it_is() {
 }
 
 #[test]
+fn a_fault_is_the_services_where_opentelemetry_takes_the_code_for_an_error() {
+    for reason in Reason::ALL {
+        assert_eq!(fault_of(code_and_reason(reason).0), Some(reason.fault()), "{reason:?}");
+    }
+}
+
+#[test]
 fn every_reason_on_the_wire_is_answered_by_some_failure() {
     for number in 1..=23 {
         let wire = ErrorReason::try_from(number).unwrap();

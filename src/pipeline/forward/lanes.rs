@@ -138,7 +138,8 @@ impl Forwarder {
                 }
                 units = self.next_units() => units,
             };
-            let Some(units) = self.still_to_run(units).await else { continue };
+            let Some(mut units) = self.still_to_run(units).await else { continue };
+            units.iter_mut().for_each(|unit| unit.item.spans.begins());
             let cargo = Cargo::load(&units);
             let progress = lane.run(Arc::clone(&cargo.work));
             if let Some(unfinished) = self.finish(units, &cargo, progress, (place, &*lane)).await {
@@ -265,8 +266,11 @@ impl Forwarder {
 
     /// Frees the keys of the units that were told, and lets the others wait for another transaction of at most half as many.
     fn conclude(&self, sorted: Sorted, units: usize) {
-        let Sorted { told, retried, alone } = sorted;
-        retried.iter().chain(&alone).for_each(|unit| unit.item.stage.leave());
+        let Sorted { told, mut retried, mut alone } = sorted;
+        for unit in retried.iter_mut().chain(&mut alone) {
+            unit.item.spans.goes_again();
+            unit.item.stage.leave();
+        }
         {
             let mut schedule = self.schedule.lock();
             schedule.put_back(retried, units / 2);

@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// Tells a unit's caller, if it still listens.
-pub fn tell(waiting: Waiting, answer: Answer) {
+pub fn tell(mut waiting: Waiting, answer: Answer) {
+    waiting.spans.ends(answer.as_ref().err());
     let told = match &answer {
         Ok(_) => "committed",
         Err(failure) => failure.reason().name(),

@@ -43,6 +43,9 @@ const DOORS: &[(&str, &str)] = &[
     ("axum", "admin"),
     ("axum_", "admin"),
     ("prometheus_client", "telemetry"),
+    ("opentelemetry", "telemetry"),
+    ("opentelemetry_", "telemetry"),
+    ("tracing_opentelemetry", "telemetry"),
 ];
 
 /// The only module with unsafe code: this file, and those below the folder of its name.

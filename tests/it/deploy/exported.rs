@@ -21,21 +21,6 @@ use crate::{
 
 crate::tests!(every_metric_that_alerts_and_dashboard_name_is_exported, metrics_are_read_out_of_expressions,);
 
-/// Metrics that are about to be exported. To be deleted once they are.
-const SOON: &[&str] = &[
-    "rpc_server_call_duration_seconds_bucket",
-    "rpc_server_call_duration_seconds_count",
-    "producer_waiting_records",
-    "producer_waiting_oldest_age_seconds",
-    "producer_retries_total",
-    "kafka_request_retries_total",
-    "process_resident_memory_bytes",
-    "process_open_fds",
-    "process_max_fds",
-    "process_cpu_seconds_total",
-    "process_threads",
-    "process_start_time_seconds",
-];
 /// What is exported because standard libraries do, and tells nothing here.
 const OF_NO_USE: [&str; 1] = ["process_virtual_memory_bytes"];
 /// What Prometheus itself adds.
@@ -97,7 +82,7 @@ fn every_metric_that_alerts_and_dashboard_name_is_exported() {
     let exported = exported();
     let asked = asked();
     for (who, Named { metric, labels }) in &asked {
-        if PROMETHEUS.contains(&metric.as_str()) || SOON.contains(&metric.as_str()) {
+        if PROMETHEUS.contains(&metric.as_str()) {
             continue;
         }
         let known = exported.get(metric);

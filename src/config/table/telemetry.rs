@@ -1,0 +1,103 @@
+//! Owns the settings of what the sidecar says of itself: logs and traces.
+//! The variables of traces are OpenTelemetry's own, so that what a pod sets for all its containers holds here too.
+
+use super::{Kind, Setting};
+use crate::config::{LogFormat, traces::SamplerName};
+
+const HOUR_MS: u64 = 3_600_000;
+/// The protocols of OTLP that are built in.
+const PROTOCOLS: &[&str] = &["grpc"];
+/// The exporters of traces that are built in, and none.
+const EXPORTERS: &[&str] = &["otlp", "none"];
+
+pub(super) fn settings() -> Vec<Setting> {
+    let mut settings = logs();
+    settings.extend(traces());
+    settings
+}
+
+fn logs() -> Vec<Setting> {
+    vec![
+        Setting::of(
+            "log.filter",
+            Kind::Text(1024),
+            "info",
+            "Which log lines are written: a level, or directives such as `info,producer_sidecar=debug`.",
+        )
+        .environment("SIDECAR_LOG"),
+        Setting::unset(
+            "log.format",
+            Kind::Choice(LogFormat::NAMES),
+            "How log lines look; where unset, text on a terminal, else json.",
+        )
+        .environment("LOG_FORMAT"),
+        Setting::number(
+            "log.repeat_ms",
+            10_000,
+            (0, HOUR_MS),
+            "ms",
+            "How often failures of one reason and topic are logged at most; a line says how many there were since the last. 0 logs each.",
+        ),
+    ]
+}
+
+fn traces() -> Vec<Setting> {
+    vec![
+        Setting::unset(
+            "traces.endpoint",
+            Kind::Text(1024),
+            "Where spans are sent to, such as `http://localhost:4317`: an OTLP receiver that speaks gRPC without TLS. Where unset, there are no spans.",
+        )
+        .environment("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        Setting::unset(
+            "traces.own_endpoint",
+            Kind::Text(1024),
+            "The same for traces alone; wins over `traces.endpoint`.",
+        )
+        .environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        Setting::of("traces.protocol", Kind::Choice(PROTOCOLS), "grpc", "The protocol of the endpoint.")
+            .environment("OTEL_EXPORTER_OTLP_PROTOCOL"),
+        Setting::of(
+            "traces.exporter",
+            Kind::Choice(EXPORTERS),
+            "otlp",
+            "`none` switches traces off, whatever endpoint is set.",
+        )
+        .environment("OTEL_TRACES_EXPORTER"),
+        Setting::of(
+            "traces.disabled",
+            Kind::Boolean,
+            "false",
+            "Switches traces off, whatever endpoint is set.",
+        )
+        .environment("OTEL_SDK_DISABLED"),
+        Setting::of(
+            "traces.propagators",
+            Kind::Text(256),
+            "tracecontext",
+            "How trace contexts travel, comma separated. `tracecontext` alone is built in (W3C); without it no caller's context is read and no `traceparent` is written. Others are named in the log and left out.",
+        )
+        .environment("OTEL_PROPAGATORS"),
+        Setting::of(
+            "traces.sampler",
+            Kind::Choice(SamplerName::NAMES),
+            "parentbased_always_on",
+            "Which traces are recorded: those that begin here, and with `parentbased_` those whose callers record them.",
+        )
+        .environment("OTEL_TRACES_SAMPLER"),
+        Setting::of(
+            "traces.sampler_arg",
+            Kind::Text(32),
+            "1.0",
+            "The share of traces that `traceidratio` records, 0.0 to 1.0.",
+        )
+        .environment("OTEL_TRACES_SAMPLER_ARG"),
+        Setting::number(
+            "traces.flush_ms",
+            2000,
+            (0, 60_000),
+            "ms",
+            "How long the last spans may take to be sent when the sidecar stops; never beyond `drain_ms`.",
+        ),
+    ]
+}
