@@ -7,6 +7,7 @@ pub mod crowd;
 pub mod health;
 pub mod limits;
 pub mod listening;
+pub mod logs;
 pub mod metrics;
 pub mod outage;
 

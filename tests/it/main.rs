@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         around::health::TESTS,
         around::limits::TESTS,
         around::listening::TESTS,
+        around::logs::TESTS,
         around::metrics::TESTS,
         commands::TESTS,
         dead_letters::TESTS,
