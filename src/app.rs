@@ -131,7 +131,7 @@ impl App {
         let forwarder = connect::forwarder(config, &access, &sender, &metrics)?;
         let failures = Failures::new(Arc::clone(&metrics), config.log.repeat);
         tokio::spawn(Arc::clone(&failures).sum_up());
-        let spans = Spans::new(traces.is_on(), config.traces.propagates, &config.kafka.client_id);
+        let spans = Spans::new(traces.room(), config.traces.propagates, &config.kafka.client_id);
         let calls = TellCalls::new(Arc::clone(&metrics), spans.clone());
         let service = Service::new(
             config,

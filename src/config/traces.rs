@@ -27,6 +27,8 @@ pub struct Traces {
     pub unknown_propagators: Vec<String>,
     /// Which traces are recorded.
     pub sampler: Sampler,
+    /// The most spans that wait for their export.
+    pub queue_spans_max: usize,
     /// How long the last spans may take to be sent at a stop.
     pub flush: Duration,
 }
@@ -119,6 +121,10 @@ pub(super) fn assemble(values: &Values) -> Traces {
                 SamplerName::Ratio => values.text(SHARE).and_then(share).unwrap_or(1.0),
             },
         },
+        queue_spans_max: values
+            .number("traces.queue_spans_max")
+            .and_then(|most| usize::try_from(most).ok())
+            .unwrap_or(1),
         flush: Duration::from_millis(values.number("traces.flush_ms").unwrap_or_default()),
     }
 }

@@ -19,6 +19,7 @@ use super::{
         SEND,
     },
     trace_context::{TRACEPARENT, TraceContext},
+    traces::Room,
 };
 use crate::{
     failure::{Failure, Fault, Reason},
@@ -31,10 +32,11 @@ pub const SPANS_TARGET: &str = "producer_sidecar::spans";
 /// The most links of a span; OpenTelemetry's own default bound.
 const LINKS_MAX: usize = 128;
 
-/// Makes spans, by default none; cheap to clone.
+/// Makes spans, by default none; cheap to clone. While the queue of spans is full it makes none either: they would be lost.
 #[derive(Debug, Clone, Default)]
 pub struct Spans {
-    is_on: bool,
+    /// None where traces are off.
+    room: Option<Arc<Room>>,
     propagates: bool,
     client_id: Arc<str>,
 }
@@ -82,8 +84,8 @@ struct Open {
 impl Spans {
     /// Makes what makes spans; `propagates` says whether callers' contexts are read and records get one.
     #[must_use]
-    pub fn new(is_on: bool, propagates: bool, client_id: &str) -> Self {
-        Self { is_on, propagates, client_id: client_id.into() }
+    pub fn new(room: Option<Arc<Room>>, propagates: bool, client_id: &str) -> Self {
+        Self { room, propagates, client_id: client_id.into() }
     }
 
     /// Returns whether records get a `traceparent`.
@@ -92,11 +94,16 @@ impl Spans {
         self.propagates
     }
 
+    /// Returns whether spans are made, and exported fast enough.
+    fn has_room(&self) -> bool {
+        self.room.as_ref().is_some_and(|room| room.is_left())
+    }
+
     /// Begins a call's span, below the caller's where there is one.
     #[must_use]
     pub fn call(&self, method: &'static str, caller: Option<TraceContext>) -> CallSpan {
         let caller = caller.filter(|_| self.propagates);
-        if !self.is_on {
+        if !self.has_room() {
             return CallSpan { span: None, context: caller };
         }
         let above =
@@ -121,7 +128,7 @@ impl Spans {
         stream: &CallSpan,
         records: impl Iterator<Item = &'a Record> + Clone,
     ) -> SendSpan {
-        if stream.span.is_none() {
+        if stream.span.is_none() || !self.has_room() {
             return SendSpan::default();
         }
         let count = records.clone().count();

@@ -1,17 +1,24 @@
 //! Owns the way of spans out of the process: the sampler, the queue, the OTLP exporter, and the last flush.
-//! Must never block or slow down whoever ends a span: what the queue has no room for is dropped.
+//! Must never block or slow down whoever ends a span: while the queue is full none is begun, and what it has no room for is
+//! dropped.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry::{Context, KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    trace::{self as sdk, SdkTracer, SdkTracerProvider, SpanData},
+    trace::{
+        self as sdk, BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanData,
+        SpanProcessor,
+    },
 };
 use tokio::time::Instant;
 
@@ -21,20 +28,38 @@ use crate::config::{self, Sampler};
 const SERVICE_NAME: &str = "producer-sidecar";
 /// The key of the service's name.
 const SERVICE_NAME_KEY: &str = "service.name";
+/// The most spans of one export (OpenTelemetry's default).
+const BATCH_SPANS_MAX: usize = 512;
 /// How OpenTelemetry names a service that nobody named.
 const UNNAMED_SERVICE: &str = "unknown_service";
 
 /// The export of spans; none where no endpoint is set.
 #[derive(Debug, Default)]
 pub struct Traces {
-    provider: Option<SdkTracerProvider>,
+    export: Option<(SdkTracerProvider, Arc<Room>)>,
     flush: Duration,
+}
+
+/// How full the queue of spans is.
+#[derive(Debug)]
+pub struct Room {
+    /// Spans that ended and were not taken for export: at least as many as the queue has.
+    waiting: AtomicUsize,
+    spans_max: usize,
+}
+
+/// The queue and its exporter, with spans counted on their way in.
+#[derive(Debug)]
+struct Counted {
+    inner: BatchSpanProcessor,
+    room: Arc<Room>,
 }
 
 /// An exporter that says when it begins to fail and when it succeeds again, and never each time.
 #[derive(Debug)]
 struct Told {
     inner: SpanExporter,
+    room: Arc<Room>,
     endpoint: String,
     is_failing: AtomicBool,
 }
@@ -47,28 +72,39 @@ impl Traces {
     pub fn start(traces: &config::Traces, instance_id: &str) -> Result<Self, ExporterBuildError> {
         let Some(endpoint) = &traces.endpoint else { return Ok(Self::default()) };
         let inner = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let exporter = Told { inner, endpoint: endpoint.clone(), is_failing: AtomicBool::new(false) };
+        let spans_max = traces.queue_spans_max;
+        let room = Arc::new(Room { waiting: AtomicUsize::new(0), spans_max });
+        let exporter = Told {
+            inner,
+            room: Arc::clone(&room),
+            endpoint: endpoint.clone(),
+            is_failing: AtomicBool::new(false),
+        };
+        let queue = BatchConfigBuilder::default()
+            .with_max_queue_size(spans_max)
+            .with_max_export_batch_size(BATCH_SPANS_MAX.min(spans_max));
+        let inner = BatchSpanProcessor::new(exporter, queue.build());
         let provider = SdkTracerProvider::builder()
             .with_resource(resource(instance_id))
             .with_sampler(sampler(traces.sampler))
-            .with_batch_exporter(exporter)
+            .with_span_processor(Counted { inner, room: Arc::clone(&room) })
             .build();
-        Ok(Self { provider: Some(provider), flush: traces.flush })
+        Ok(Self { export: Some((provider, room)), flush: traces.flush })
     }
 
-    /// Returns whether spans are made.
+    /// Returns the room for spans; none where no spans are to be made.
     #[must_use]
-    pub const fn is_on(&self) -> bool {
-        self.provider.is_some()
+    pub fn room(&self) -> Option<Arc<Room>> {
+        self.export.as_ref().map(|(_, room)| Arc::clone(room))
     }
 
     pub(super) fn tracer(&self) -> Option<SdkTracer> {
-        self.provider.as_ref().map(|provider| provider.tracer(env!("CARGO_PKG_NAME")))
+        self.export.as_ref().map(|(provider, _)| provider.tracer(env!("CARGO_PKG_NAME")))
     }
 
     /// Sends the last spans, for as long as is set and at most until then; those that are left are lost.
     pub async fn end(self, by: Instant) {
-        let Some(provider) = self.provider else { return };
+        let Some((provider, _)) = self.export else { return };
         let wait = self.flush.min(by.saturating_duration_since(Instant::now()));
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(wait));
         // Where the exporter does not come back the process must end all the same.
@@ -77,6 +113,53 @@ impl Traces {
             Ok(Ok(Err(error))) => tracing::warn!("the last spans may be lost: {error}"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the last spans are lost: they were not sent in time"),
         }
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    /// Returns whether a span that begins now may find a place when it ends.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < self.spans_max
+    }
+
+    fn ended(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn taken(&self, spans: usize) {
+        if spans < BATCH_SPANS_MAX.min(self.spans_max) {
+            // Nothing was left behind: what was counted and is not there was dropped.
+            self.waiting.store(0, Ordering::Relaxed);
+            return;
+        }
+        // The exporter's thread alone takes; others only add.
+        self.waiting.fetch_sub(spans.min(self.waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+}
+
+impl SpanProcessor for Counted {
+    fn on_start(&self, span: &mut sdk::Span, context: &Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.room.ended();
+        self.inner.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
     }
 }
 
@@ -104,6 +187,7 @@ fn sampler(sampler: Sampler) -> sdk::Sampler {
 impl sdk::SpanExporter for Told {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
+        self.room.taken(spans);
         let exported = self.inner.export(batch).await;
         match &exported {
             Ok(()) => {
@@ -134,5 +218,28 @@ impl sdk::SpanExporter for Told {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.inner.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_has_no_room_until_spans_are_taken() {
+        let room = Room { waiting: AtomicUsize::new(0), spans_max: 2 * BATCH_SPANS_MAX };
+        for _ in 0..2 * BATCH_SPANS_MAX {
+            assert!(room.is_left());
+            room.ended();
+        }
+        assert!(!room.is_left());
+        room.taken(BATCH_SPANS_MAX);
+        assert!(room.is_left());
+        // Some more ended than found a place.
+        (0..3 * BATCH_SPANS_MAX).for_each(|_| room.ended());
+        room.taken(BATCH_SPANS_MAX);
+        assert!(!room.is_left());
+        room.taken(BATCH_SPANS_MAX - 1);
+        assert!(room.is_left(), "it was empty after that");
     }
 }

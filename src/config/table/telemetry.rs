@@ -93,6 +93,14 @@ fn traces() -> Vec<Setting> {
         )
         .environment("OTEL_TRACES_SAMPLER_ARG"),
         Setting::number(
+            "traces.queue_spans_max",
+            2048,
+            (1, 1_000_000),
+            "spans",
+            "The most spans that wait for their export; while there are so many none is begun.",
+        )
+        .environment("OTEL_BSP_MAX_QUEUE_SIZE"),
+        Setting::number(
             "traces.flush_ms",
             2000,
             (0, 60_000),
