@@ -23,6 +23,7 @@ crate::tests!(
     a_stale_member_among_good_units_is_fenced_alone,
     a_record_too_large_among_good_units_fails_alone,
     a_record_that_its_topic_rejects_among_good_units_fails_alone,
+    records_that_two_topics_reject_fail_alone,
     a_record_too_large_costs_two_transactions,
     what_is_wrong_with_a_unit_is_told_at_once,
     an_unknown_topic_holds_up_nobody,
@@ -240,6 +241,41 @@ fn a_record_that_its_topic_rejects_among_good_units_fails_alone() {
     assert_eq!(values(&target).len(), 99);
 }
 
+/// One topic's request has two at fault, whom Kafka tells apart; the other's has one.
+fn records_that_two_topics_reject_fail_alone() {
+    let cluster = Cluster::shared();
+    let topics = ["a", "b"].map(|name| cluster.create_topic(name, 1, &[("cleanup.policy", "compact")]));
+    let without_key = |topic: &String| text(topic, "bad");
+    let with_key = |number: usize| keyed(text(&topics[number % 2], "good"), &number.to_string());
+    let bad = [&topics[0], &topics[1], &topics[0]].map(without_key);
+    let outputs = (0..20).map(with_key).chain(bad).chain((20..40).map(with_key));
+    let answers = run(async {
+        let client = connect(&shared_address());
+        let sent: Vec<_> = outputs
+            .map(|output| {
+                let client = client.clone();
+                let unit = ProcessAndForwardRequest { outputs: vec![output], ..Default::default() };
+                tokio::spawn(async move { forward(&client, unit).await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in sent {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    });
+    for (place, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(_) => assert!(!(20..23).contains(&place), "{place} was taken"),
+            Err(refusal) => {
+                refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+                assert!((20..23).contains(&place), "{place}: {refusal:?}");
+            }
+        }
+    }
+    assert_eq!((values(&topics[0]).len(), values(&topics[1]).len()), (20, 20));
+}
+
 fn a_record_too_large_costs_two_transactions() {
     let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
     let one_lane =
@@ -333,6 +369,8 @@ fn a_second_sidecar_with_the_same_instance_fences_the_first() {
         };
         let older = connect(&first.grpc_address());
         forward(&older, of(0)).await.unwrap();
+        // On a busy machine a request may have gone unanswered; then its id is initialised again, which would fence the newer.
+        wait_metric(&first, "producer_lanes_ready", 1, READY);
         let second = start();
         let newer = connect(&second.grpc_address());
         forward(&newer, of(1)).await.unwrap();

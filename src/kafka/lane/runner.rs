@@ -252,7 +252,7 @@ impl Runner {
                 let (_, error) = named(u64::MAX, code);
                 return (Culprit::Suspect(largest), error);
             }
-            if let Some((culprit, code)) = rejected(&undelivered) {
+            if let Some((culprit, code)) = rejected(work, &undelivered) {
                 let (_, error) = named(u64::MAX, code);
                 return (culprit, error);
             }
@@ -292,11 +292,21 @@ fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, R
 }
 
 /// Finds the record that the broker rejected; nobody where librdkafka tells the same of several, of which one alone may be at fault.
-fn rejected(undelivered: &[Undelivered]) -> Option<(Culprit, RDKafkaErrorCode)> {
-    let rejected = || undelivered.iter().filter(|undelivered| classify::is_rejected(undelivered.code));
-    let first = rejected().min_by_key(|undelivered| undelivered.place)?;
-    let told_apart = undelivered.iter().any(|undelivered| classify::is_anothers(undelivered.code));
-    let place = usize::try_from(first.place).ok().filter(|_| told_apart || rejected().count() == 1);
+fn rejected(work: &Work, undelivered: &[Undelivered]) -> Option<(Culprit, RDKafkaErrorCode)> {
+    let destination = |failed: &Undelivered| {
+        let (record, partition) = work.records.get(usize::try_from(failed.place).ok()?)?;
+        Some((&record.topic, *partition))
+    };
+    let rejected = || undelivered.iter().filter(|failed| classify::is_rejected(failed.code));
+    let first = rejected().min_by_key(|failed| failed.place)?;
+    // A request holds records of one partition.
+    let is_known = |failed: &&Undelivered| {
+        let with_it = |other: &&Undelivered| destination(other) == destination(failed);
+        undelivered.iter().filter(with_it).any(|other| classify::is_anothers(other.code))
+            || rejected().filter(with_it).count() == 1
+    };
+    let known = rejected().filter(is_known).min_by_key(|failed| failed.place);
+    let place = known.and_then(|failed| usize::try_from(failed.place).ok());
     Some((place.map_or(Culprit::Nobody, Culprit::Record), first.code))
 }
 

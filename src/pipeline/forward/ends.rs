@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    kafka::{context::Delivered, lane::Culprit, transaction::CallError},
+    kafka::{classify, context::Delivered, lane::Culprit, transaction::CallError},
     offsets::{Decision, decide},
     pipeline::schedule::Number,
 };
@@ -79,7 +79,9 @@ impl Forwarder {
             };
             let is_suspect = matches!(culprit, Culprit::Suspect(record)
                 if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place));
-            unit.item.attempts += 1;
+            // A search that halves its units each time ends by itself, and must not stop before.
+            let is_search = culprit == Culprit::Nobody && !only && classify::is_rejected(error.code);
+            unit.item.attempts += u32::from(!is_search);
             let spent = unit.item.attempts >= ATTEMPTS_MAX;
             match failure.or_else(|| spent.then(|| outcome::of_nobody(&placed, error))) {
                 Some(failure) => {
