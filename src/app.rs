@@ -79,6 +79,7 @@ pub struct App {
     listener: Listener,
     routes: Routes,
     calls: TellCalls,
+    failures: Arc<Failures>,
     admin_listener: TcpListener,
     admin: Admin,
 }
@@ -133,13 +134,9 @@ impl App {
         tokio::spawn(Arc::clone(&failures).sum_up());
         let spans = Spans::new(traces.room(), config.traces.propagates, &config.kafka.client_id);
         let calls = TellCalls::new(Arc::clone(&metrics), spans.clone());
-        let service = Service::new(
-            config,
-            Arc::clone(&sender),
-            Arc::clone(&forwarder),
-            (failures, spans),
-            lifecycle.clone(),
-        );
+        let told = (Arc::clone(&failures), spans);
+        let service =
+            Service::new(config, Arc::clone(&sender), Arc::clone(&forwarder), told, lifecycle.clone());
         let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
         tokio::spawn(tell_statistics(statistics, Arc::clone(&metrics)));
         follow(&lifecycle, reachability, refused, tell, &sender, &metrics);
@@ -153,6 +150,7 @@ impl App {
             listener,
             routes,
             calls,
+            failures,
             admin_listener,
         })
     }
@@ -215,6 +213,7 @@ impl App {
         if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
             tracing::debug!("connections were still open at the end");
         }
+        self.failures.sum_up_all();
         Ok(Stopped { drained, by: deadline })
     }
 }

@@ -153,8 +153,8 @@ fn number(text: &str, min: u64, max: u64, unit: &str) -> Parsed<u64> {
 
 fn boolean(text: &str) -> Parsed<bool> {
     match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
+        _ if text.eq_ignore_ascii_case("true") => Ok(true),
+        _ if text.eq_ignore_ascii_case("false") => Ok(false),
         _ => Err(fault(format!("{} is neither true nor false", quoted(text)), "write true or false")),
     }
 }

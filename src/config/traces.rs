@@ -10,8 +10,11 @@ use super::{
 
 /// The propagator of W3C Trace Context, by OpenTelemetry's name.
 const TRACE_CONTEXT: &str = "tracecontext";
-/// What switches propagation off, by OpenTelemetry's name.
-const NO_PROPAGATOR: &str = "none";
+/// What switches propagation or the exporter off, by OpenTelemetry's name.
+const NONE: &str = "none";
+/// The key of the endpoint's protocol, and the only one that is built in.
+const PROTOCOL: &str = "traces.protocol";
+const GRPC: &str = "grpc";
 /// The ways to say where spans go, the stronger first.
 const ENDPOINTS: [&str; 2] = ["traces.own_endpoint", "traces.endpoint"];
 const SHARE: &str = "traces.sampler_arg";
@@ -76,15 +79,19 @@ impl SamplerName {
     }
 }
 
-/// Returns every problem of the settings of traces.
+/// Returns every problem of the settings of traces. What a pod sets for its application is none while no spans are asked for.
 pub(super) fn check(values: &Values) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for key in ENDPOINTS {
-        let Some(endpoint) = values.text(key).filter(|_| !values.is_broken(key)) else { continue };
+    if let Some((key, endpoint)) = endpoint_in_force(values) {
         if let Some(wrong) = endpoint_fault(endpoint) {
             let mend =
-                "write http://host:port of an OTLP receiver that speaks gRPC, such as http://localhost:4317";
+                "write http://host:port of an OTLP receiver that speaks gRPC, or set traces.exporter to none";
             problems.push(Problem::new(key, values.origin(key), wrong, mend));
+        }
+        if let Some(protocol) = values.text(PROTOCOL).filter(|protocol| *protocol != GRPC) {
+            let wrong = format!("{protocol:?} is not built in");
+            let mend = "write grpc and an endpoint that speaks it, or set traces.exporter to none";
+            problems.push(Problem::new(PROTOCOL, values.origin(PROTOCOL), wrong, mend));
         }
     }
     if let Some(text) = values.text(SHARE)
@@ -98,14 +105,12 @@ pub(super) fn check(values: &Values) -> Vec<Problem> {
 
 /// Makes the typed settings; what is wrong in them was told by [`check`].
 pub(super) fn assemble(values: &Values) -> Traces {
-    let is_off = matches!(values.get("traces.disabled"), Some(Value::Boolean(true)))
-        || values.text("traces.exporter") == Some(NO_PROPAGATOR);
-    let endpoint = ENDPOINTS.iter().find_map(|key| values.text(key)).filter(|_| !is_off);
+    let endpoint = endpoint_in_force(values).map(|(_, endpoint)| endpoint);
     let propagators = values.text("traces.propagators").unwrap_or(TRACE_CONTEXT);
     let (known, unknown): (Vec<&str>, Vec<&str>) = propagators
         .split(',')
         .map(str::trim)
-        .filter(|name| !name.is_empty() && *name != NO_PROPAGATOR)
+        .filter(|name| !name.is_empty() && *name != NONE)
         .partition(|name| *name == TRACE_CONTEXT);
     let named = values.text("traces.sampler").and_then(SamplerName::parse);
     let (follows_caller, own) = named.unwrap_or((true, SamplerName::AlwaysOn));
@@ -129,6 +134,14 @@ pub(super) fn assemble(values: &Values) -> Traces {
     }
 }
 
+/// Returns where spans go, and by which key that is said; none where there are none.
+fn endpoint_in_force(values: &Values) -> Option<(&'static str, &str)> {
+    let is_off = matches!(values.get("traces.disabled"), Some(Value::Boolean(true)))
+        || values.text("traces.exporter") == Some(NONE);
+    let said = ENDPOINTS.into_iter().find_map(|key| Some((key, values.text(key)?)));
+    said.filter(|_| !is_off)
+}
+
 fn share(text: &str) -> Option<f64> {
     text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share))
 }
@@ -139,7 +152,7 @@ fn endpoint_fault(endpoint: &str) -> Option<&'static str> {
     }
     let address = endpoint.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let is_whole = |address: &str| {
-        let (host, port) = address.rsplit_once(':').unwrap_or((address, "4317"));
+        let Some((host, port)) = address.rsplit_once(':') else { return false };
         !host.is_empty()
             && !address.contains(['/', '@', ' '])
             && port.parse::<u16>().is_ok_and(|port| port > 0)
@@ -157,13 +170,14 @@ mod tests {
     #[test]
     fn endpoints_are_plain_http_with_a_host() {
         for good in
-            ["http://localhost:4317", "http://10.0.0.1:4317/", "http://[::1]:4317", "http://collector"]
+            ["http://localhost:4317", "http://10.0.0.1:4317/", "http://[::1]:4317", "http://collector:80"]
         {
             assert_eq!(endpoint_fault(good), None, "{good}");
         }
         for bad in [
             "",
             "localhost:4317",
+            "http://collector",
             "http://",
             "http://:4317",
             "http://h:0",

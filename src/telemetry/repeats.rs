@@ -54,6 +54,12 @@ impl<K: std::hash::Hash + Eq + Clone> Repeats<K> {
         }
     }
 
+    /// Returns all kinds with what was not told of them, and forgets them.
+    pub fn all(&mut self) -> Vec<(Option<K>, u64)> {
+        let all = self.kinds.drain().filter(|(_, told)| told.untold > 0);
+        all.map(|(kind, told)| (kind, told.untold)).collect()
+    }
+
     /// Returns the kinds whose period is over with what was not told of them, and forgets those; `None` stands for those beyond
     /// the most.
     pub fn over(&mut self, now: Instant) -> Vec<(Option<K>, u64)> {
@@ -83,6 +89,9 @@ mod tests {
         assert_eq!(repeats.over(begin + PERIOD), []);
         assert_eq!(repeats.over(begin + 2 * PERIOD), [(Some("a"), 1)]);
         assert_eq!(repeats.over(begin + 3 * PERIOD), []);
+        assert_eq!(repeats.one("b", begin + 3 * PERIOD), Some(0));
+        assert_eq!(repeats.one("b", begin + 3 * PERIOD), None);
+        assert_eq!((repeats.all(), repeats.all()), (vec![(Some("b"), 1)], vec![]));
         assert_eq!(repeats.one("a", begin + 3 * PERIOD), Some(0));
     }
 

@@ -128,7 +128,9 @@ impl Spans {
         stream: &CallSpan,
         records: impl Iterator<Item = &'a Record> + Clone,
     ) -> SendSpan {
-        if stream.span.is_none() || !self.has_room() {
+        // A caller who does not record the stream records none of it; else each frame is the sampler's to decide.
+        let is_left_out = stream.context.as_ref().is_some_and(|context| !context.is_sampled());
+        if is_left_out || !self.has_room() {
             return SendSpan::default();
         }
         let count = records.clone().count();
@@ -161,13 +163,17 @@ impl Spans {
         count: usize,
         among: Among,
     ) -> SendSpan {
-        let Some(above) = call.span.as_ref().filter(|_| count > 0) else { return SendSpan::default() };
+        let above = call.span.as_ref();
+        if count == 0 || (above.is_none() && among != Among::Stream) {
+            return SendSpan::default();
+        }
         let topic = only_topic(records.clone());
         let own: Vec<_> = records.clone().filter_map(own_context).take(LINKS_MAX).collect();
         // Where every record keeps its own context, this span's goes nowhere.
-        let kind = if own.len() == count.min(LINKS_MAX) { "client" } else { "producer" };
+        let all_own = records.clone().all(|record| own_context(record).is_some());
+        let kind = if all_own { "client" } else { "producer" };
         let parent = match among {
-            Among::Call | Among::Unit => Some(above.context.clone()),
+            Among::Call | Among::Unit => above.map(|above| above.context.clone()),
             Among::Stream => None,
         };
         let span = match topic {
@@ -175,8 +181,8 @@ impl Spans {
             None => Open::begin(SEND, kind, parent),
         };
         let Some(span) = span else { return SendSpan::default() };
-        if among == Among::Stream {
-            span.link(above.context.span().span_context().clone());
+        if let Some(stream) = call.context.as_ref().filter(|_| among == Among::Stream) {
+            span.link(span_context(stream));
         }
         own.iter().for_each(|context| span.link(span_context(context)));
         let tombstone = among == Among::Call && records.clone().any(|record| record.value.is_none());

@@ -43,7 +43,7 @@ pub struct Traces {
 /// How full the queue of spans is.
 #[derive(Debug)]
 pub struct Room {
-    /// Spans that ended and were not taken for export: at least as many as the queue has.
+    /// Spans that were let in and not taken for export: at least as many as the queue has.
     waiting: AtomicUsize,
     spans_max: usize,
 }
@@ -125,18 +125,15 @@ impl Room {
         self.waiting.load(Ordering::Relaxed) < self.spans_max
     }
 
-    fn ended(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    /// Lets a span in; false where there is no place for it.
+    fn lets_in(&self) -> bool {
+        let more = |waiting: usize| (waiting < self.spans_max).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// Frees the places of spans that were let in and are out of the queue.
     fn taken(&self, spans: usize) {
-        if spans < BATCH_SPANS_MAX.min(self.spans_max) {
-            // Nothing was left behind: what was counted and is not there was dropped.
-            self.waiting.store(0, Ordering::Relaxed);
-            return;
-        }
-        // The exporter's thread alone takes; others only add.
-        self.waiting.fetch_sub(spans.min(self.waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
     }
 }
 
@@ -146,8 +143,10 @@ impl SpanProcessor for Counted {
     }
 
     fn on_end(&self, span: SpanData) {
-        self.room.ended();
-        self.inner.on_end(span);
+        // So the queue itself never is too full, and every span that is counted comes out of it.
+        if self.room.lets_in() {
+            self.inner.on_end(span);
+        }
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -226,20 +225,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_has_no_room_until_spans_are_taken() {
-        let room = Room { waiting: AtomicUsize::new(0), spans_max: 2 * BATCH_SPANS_MAX };
-        for _ in 0..2 * BATCH_SPANS_MAX {
-            assert!(room.is_left());
-            room.ended();
+    fn a_full_queue_lets_nothing_in_until_spans_are_taken() {
+        for spans_max in [1, BATCH_SPANS_MAX, 4 * BATCH_SPANS_MAX] {
+            let room = Room { waiting: AtomicUsize::new(0), spans_max };
+            let batch = BATCH_SPANS_MAX.min(spans_max);
+            for _ in 0..3 {
+                // Many had begun before it was full.
+                let let_in = (0..3 * spans_max).filter(|_| room.lets_in()).count();
+                assert_eq!((let_in, room.is_left()), (spans_max, false));
+                (0..spans_max / batch).for_each(|_| room.taken(batch));
+                assert!(room.is_left());
+            }
         }
-        assert!(!room.is_left());
-        room.taken(BATCH_SPANS_MAX);
-        assert!(room.is_left());
-        // Some more ended than found a place.
-        (0..3 * BATCH_SPANS_MAX).for_each(|_| room.ended());
-        room.taken(BATCH_SPANS_MAX);
-        assert!(!room.is_left());
-        room.taken(BATCH_SPANS_MAX - 1);
-        assert!(room.is_left(), "it was empty after that");
     }
 }

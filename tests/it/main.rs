@@ -84,6 +84,7 @@ fn main() -> ExitCode {
         streams::TESTS,
         topics::TESTS,
         traces::TESTS,
+        traces::export::TESTS,
         transactions::lanes::TESTS,
         transactions::forbidden::TESTS,
     ];

@@ -1,13 +1,14 @@
 //! Traces, collected by a receiver of OTLP: what a caller began goes on in the sidecar, in the record and in its consumer;
 //! names, kinds and attributes are OpenTelemetry's.
 
+pub mod export;
 mod receiver;
 
 use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use producer_sidecar::grpc::proto::{ProcessAndForwardRequest, SendBatchRequest, SendRequest};
-use testkit::{Cluster, ReadRecord, Sidecar, Signal, eventually, read_topic};
+use testkit::{Cluster, ReadRecord, Sidecar, eventually, read_topic};
 use tonic::{Code, Request};
 
 use self::receiver::{Received, Receiver};
@@ -24,10 +25,6 @@ crate::tests!(
     only_the_services_faults_are_errors,
     a_frame_has_a_trace_of_its_own_that_is_linked,
     a_transaction_has_its_commit,
-    what_switches_traces_off_switches_them_off,
-    samplers_and_propagators_are_followed,
-    the_last_spans_are_sent_within_the_drain,
-    a_dead_receiver_is_said_once_and_holds_up_nothing,
 );
 
 const SERVICE: &str = "caas.producer.v1.ProducerService";
@@ -297,87 +294,4 @@ fn a_transaction_has_its_commit() {
     assert_eq!(commits, 2, "the refused unit was in no transaction");
     let read = read_topic(cluster, &target);
     assert!(read[..2].iter().all(|record| header(record, "traceparent") == Some(&sent.traceparent())));
-}
-
-fn what_switches_traces_off_switches_them_off() {
-    let receiver = Receiver::start();
-    let topic = Cluster::shared().create_topic("off", 1, &[]);
-    for (name, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
-        let sidecar = traced(&receiver, &[(name, value)]);
-        run(async {
-            connect(&sidecar.grpc_address()).send(within(CALLER, one(&topic, name))).await.unwrap()
-        });
-        sidecar.signal(Signal::TERM);
-        assert_eq!(sidecar.wait_exit(READY).code(), Some(0));
-    }
-    assert_eq!(receiver.spans(), []);
-    let read = read_topic(Cluster::shared(), &topic);
-    assert!(
-        read.iter().all(|record| header(record, "traceparent") == Some(CALLER)),
-        "contexts are kept all the same"
-    );
-}
-
-fn samplers_and_propagators_are_followed() {
-    let receiver = Receiver::start();
-    let topic = Cluster::shared().create_topic("sampled", 1, &[]);
-    let send = |more: &[(&str, &str)], traceparent, value| {
-        let sidecar = traced(&receiver, more);
-        run(async {
-            connect(&sidecar.grpc_address()).send(within(traceparent, one(&topic, value))).await.unwrap()
-        });
-        sidecar.signal(Signal::TERM);
-        assert_eq!(sidecar.wait_exit(READY).code(), Some(0));
-        let spans = receiver.spans().len();
-        receiver.forget();
-        spans
-    };
-    assert_eq!(send(&[], UNSAMPLED, "unsampled"), 0);
-    assert_eq!(send(&[("OTEL_TRACES_SAMPLER", "always_on")], UNSAMPLED, "always"), 2);
-    assert_eq!(send(&[("OTEL_TRACES_SAMPLER", "always_off")], CALLER, "never"), 0);
-    let share = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.0")];
-    assert_eq!(send(&share, CALLER, "none of them"), 0);
-    assert_eq!(send(&[("OTEL_PROPAGATORS", "none")], CALLER, "apart"), 2);
-    let read = read_topic(Cluster::shared(), &topic);
-    let parents: Vec<_> = read.iter().map(|record| header(record, "traceparent")).collect();
-    assert_eq!([parents[0], parents[2], parents[3]], [Some(UNSAMPLED), Some(CALLER), Some(CALLER)]);
-    assert_eq!(parents[1].map(|parent| (&parent[..35], &parent[53..])), Some((&CALLER[..35], "01")));
-    assert_eq!(parents[4], None);
-    assert_ne!(header(&read[4], "trace-id"), Some(&CALLER[3..35]));
-}
-
-fn the_last_spans_are_sent_within_the_drain() {
-    let receiver = Receiver::start();
-    let topic = Cluster::shared().create_topic("flushed", 1, &[]);
-    // Left to itself the exporter would wait for an hour.
-    let sidecar = traced(&receiver, &[("OTEL_BSP_SCHEDULE_DELAY", "3600000")]);
-    run(async { connect(&sidecar.grpc_address()).send(one(&topic, "a")).await.unwrap() });
-    assert_eq!(receiver.spans(), []);
-    sidecar.signal(Signal::TERM);
-    assert_eq!(sidecar.wait_exit(READY).code(), Some(0));
-    assert_eq!(receiver.spans().len(), 2);
-}
-
-fn a_dead_receiver_is_said_once_and_holds_up_nothing() {
-    let topic = Cluster::shared().create_topic("dead", 1, &[]);
-    // It takes connections and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let sidecar = over_tls()
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", silent.local_addr().unwrap()))
-        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "200")
-        .env("OTEL_BSP_SCHEDULE_DELAY", "50")
-        .start();
-    sidecar.wait_ready(READY);
-    let told = "spans cannot be exported";
-    run(async {
-        let mut client = connect(&sidecar.grpc_address());
-        client.send(one(&topic, "a")).await.unwrap();
-        sidecar.wait_for_line(|line| line.contains(told), READY);
-        for number in 0..100 {
-            client.send(one(&topic, &format!("{number}"))).await.unwrap();
-        }
-    });
-    sidecar.signal(Signal::TERM);
-    assert_eq!(sidecar.wait_exit(READY).code(), Some(0));
-    assert_eq!(sidecar.stderr().iter().filter(|line| line.contains(told)).count(), 1);
 }

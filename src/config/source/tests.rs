@@ -271,3 +271,26 @@ fn every_problem_of_all_sources_is_told_in_one_run() {
         ]
     );
 }
+
+#[test]
+fn what_a_pod_sets_for_its_application_is_no_problem_while_no_spans_are_asked_for() {
+    let application = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ];
+    for off in [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_EXPORTER", "none")] {
+        let variables = [&PLAIN[..], &application[..], &[off]].concat();
+        let loaded = load_with(None, &variables, &[]).unwrap();
+        assert_eq!(loaded.config.traces.endpoint, None);
+    }
+    let protocol_alone = [&PLAIN[..], &application[1..]].concat();
+    assert_eq!(load_with(None, &protocol_alone, &[]).unwrap().config.traces.endpoint, None);
+    let told = load_with(None, &[&PLAIN[..], &application[..]].concat(), &[]).unwrap_err().to_string();
+    assert!(told.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && told.contains("TLS"), "{told}");
+    assert!(told.contains("\"http/protobuf\" is not built in"), "{told}");
+    // The endpoint of traces alone wins over the other, and the other is none of ours then.
+    let own = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4317")];
+    let variables = [&PLAIN[..], &application[..1], &own[..]].concat();
+    let endpoint = load_with(None, &variables, &[]).unwrap().config.traces.endpoint;
+    assert_eq!(endpoint.as_deref(), Some("http://localhost:4317"));
+}

@@ -5,14 +5,13 @@ use super::{Kind, Setting};
 use crate::config::{LogFormat, traces::SamplerName};
 
 const HOUR_MS: u64 = 3_600_000;
-/// The protocols of OTLP that are built in.
-const PROTOCOLS: &[&str] = &["grpc"];
 /// The exporters of traces that are built in, and none.
 const EXPORTERS: &[&str] = &["otlp", "none"];
 
 pub(super) fn settings() -> Vec<Setting> {
     let mut settings = logs();
     settings.extend(traces());
+    settings.extend(export());
     settings
 }
 
@@ -55,7 +54,12 @@ fn traces() -> Vec<Setting> {
             "The same for traces alone; wins over `traces.endpoint`.",
         )
         .environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-        Setting::of("traces.protocol", Kind::Choice(PROTOCOLS), "grpc", "The protocol of the endpoint.")
+        Setting::of(
+            "traces.protocol",
+            Kind::Text(32),
+            "grpc",
+            "The protocol of the endpoint; where spans are made, only `grpc` will do.",
+        )
             .environment("OTEL_EXPORTER_OTLP_PROTOCOL"),
         Setting::of(
             "traces.exporter",
@@ -92,12 +96,17 @@ fn traces() -> Vec<Setting> {
             "The share of traces that `traceidratio` records, 0.0 to 1.0.",
         )
         .environment("OTEL_TRACES_SAMPLER_ARG"),
+    ]
+}
+
+fn export() -> Vec<Setting> {
+    vec![
         Setting::number(
             "traces.queue_spans_max",
             2048,
-            (1, 1_000_000),
+            (1, 65_536),
             "spans",
-            "The most spans that wait for their export; while there are so many none is begun.",
+            "The most spans that wait for their export; while there are so many, calls and frames begin none. Room for them is taken at the start.",
         )
         .environment("OTEL_BSP_MAX_QUEUE_SIZE"),
         Setting::number(

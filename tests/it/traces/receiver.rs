@@ -51,10 +51,15 @@ struct Collector(Arc<Mutex<Vec<Received>>>);
 
 impl Receiver {
     pub fn start() -> Self {
+        Self::start_on(0)
+    }
+
+    /// Starts one on that port of 127.0.0.1.
+    pub fn start_on(port: u16) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
         let spans = Arc::<Mutex<Vec<Received>>>::default();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port is free");
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port))).expect("the port is free");
         let address = listener.local_addr().expect("it has an address");
         let server = Server::builder().add_service(TraceServiceServer::new(Collector(Arc::clone(&spans))));
         runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
