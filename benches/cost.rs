@@ -9,6 +9,7 @@
     reason = "a benchmark that cannot run has nothing to say, and counts are small"
 )]
 
+mod rounds;
 mod streams;
 mod workload;
 
@@ -19,9 +20,10 @@ use std::{
 };
 
 use producer_sidecar::grpc::proto::ProducerRecord;
-use testkit::{Cluster, Sidecar, SidecarBuilder};
+use testkit::{Cluster, Sidecar};
 
 use self::{
+    rounds::{ROUND_MS, rounds, started},
     streams::{Load, Make, Measured, median, through_sidecar},
     workload::record,
 };
@@ -33,8 +35,6 @@ const LOADS: [Load; 4] = [
     Load { frame: 100, streams: 64 },
 ];
 const PARTITIONS: i32 = 6;
-const ROUNDS: usize = 9;
-const ROUND_MS: u64 = 2_000;
 
 /// One way through one sidecar.
 struct Side<'a> {
@@ -63,12 +63,6 @@ fn main() {
     report(&results);
 }
 
-fn started(builder: SidecarBuilder) -> Sidecar {
-    let sidecar = builder.start();
-    sidecar.wait_ready(Duration::from_secs(15));
-    sidecar
-}
-
 /// The same record, with a message id that no other has.
 fn identified(topic: &str, key: &str) -> ProducerRecord {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -78,10 +72,6 @@ fn identified(topic: &str, key: &str) -> ProducerRecord {
 }
 
 type Results = HashMap<(Load, &'static str), Vec<Measured>>;
-
-fn rounds() -> usize {
-    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
-}
 
 fn measure(topic: &str, sides: &[Side<'_>]) -> Results {
     let runtime =

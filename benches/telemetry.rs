@@ -10,18 +10,20 @@
 )]
 
 mod calls;
+mod rounds;
 mod streams;
 mod workload;
 
 use std::{collections::HashMap, net::TcpListener, time::Duration};
 
-use testkit::{Cluster, Sidecar, SidecarBuilder};
+use testkit::{Cluster, Sidecar};
 
-use self::streams::{Load, Measured, cpu_seconds, median, through_sidecar};
+use self::{
+    rounds::{ROUND_MS, rounds, started},
+    streams::{Load, Measured, cpu_seconds, median, through_sidecar},
+};
 
 const PARTITIONS: i32 = 6;
-const ROUNDS: usize = 9;
-const ROUND_MS: u64 = 2_000;
 
 /// How records are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,16 +55,6 @@ fn main() {
     drop((with, without));
     Cluster::shutdown_shared();
     report(&results);
-}
-
-fn started(builder: SidecarBuilder) -> Sidecar {
-    let sidecar = builder.start();
-    sidecar.wait_ready(Duration::from_secs(15));
-    sidecar
-}
-
-fn rounds() -> usize {
-    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
 }
 
 fn measure(topic: &str, mut sides: [(&'static str, &Sidecar); 2]) -> Results {

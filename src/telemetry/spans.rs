@@ -168,10 +168,9 @@ impl Spans {
             return SendSpan::default();
         }
         let topic = only_topic(records.clone());
-        let own: Vec<_> = records.clone().filter_map(own_context).take(LINKS_MAX).collect();
+        let own: Vec<_> = records.clone().filter_map(own_context).collect();
         // Where every record keeps its own context, this span's goes nowhere.
-        let all_own = records.clone().all(|record| own_context(record).is_some());
-        let kind = if all_own { "client" } else { "producer" };
+        let kind = if own.len() == count { "client" } else { "producer" };
         let parent = match among {
             Among::Call | Among::Unit => above.map(|above| above.context.clone()),
             Among::Stream => None,
@@ -184,7 +183,7 @@ impl Spans {
         if let Some(stream) = call.context.as_ref().filter(|_| among == Among::Stream) {
             span.link(span_context(stream));
         }
-        own.iter().for_each(|context| span.link(span_context(context)));
+        own.iter().take(LINKS_MAX).for_each(|context| span.link(span_context(context)));
         let tombstone = among == Among::Call && records.clone().any(|record| record.value.is_none());
         let batch = (among != Among::Call).then(|| number(count));
         let about = [

@@ -7,7 +7,10 @@ mod receiver;
 use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use producer_sidecar::grpc::proto::{ProcessAndForwardRequest, SendBatchRequest, SendRequest};
+use producer_sidecar::grpc::proto::{
+    ProcessAndForwardRequest, ProducerRecord, SendBatchRequest, SendRequest, Tombstone,
+    producer_record::Payload,
+};
 use testkit::{Cluster, ReadRecord, Sidecar, eventually, read_topic};
 use tonic::{Code, Request};
 
@@ -132,6 +135,9 @@ fn spans_say_what_the_conventions_ask() {
         let mut client = connect(&sidecar.grpc_address());
         client.send(request).await.unwrap();
         client.send(owner).await.unwrap();
+        let payload = Some(Payload::Tombstone(Tombstone {}));
+        let deleting = Some(ProducerRecord { payload, ..text(&topic, "") });
+        client.send(SendRequest { record: deleting, ..SendRequest::default() }).await.unwrap();
     });
     let (name, send) = (method("Send"), format!("send {topic}"));
     let call = receiver.wait("of the call", |span| span.name == name && span.trace_id == CALLER[3..35]);
@@ -161,6 +167,12 @@ fn spans_say_what_the_conventions_ask() {
         receiver.wait("with a link", |span| span.links == [(OWN[3..35].to_owned(), OWN[36..52].to_owned())]);
     assert_eq!((kept.name.as_str(), kept.kind), (send.as_str(), SpanKind::Client));
     assert_ne!(kept.trace_id, OWN[3..35]);
+    let tombstone = ("messaging.kafka.message.tombstone", "bool true");
+    let deleted = receiver.wait("of the tombstone", |span| span.attributes.contains_key(tombstone.0));
+    assert_eq!(
+        (deleted.name.as_str(), deleted.attributes[tombstone.0].as_str()),
+        (send.as_str(), tombstone.1)
+    );
     let read = read_topic(Cluster::shared(), &topic);
     let of = |record: &ReadRecord| {
         ["traceparent", "tracestate", "trace-id"].map(|name| header(record, name).map(str::to_owned))

@@ -294,3 +294,16 @@ fn what_a_pod_sets_for_its_application_is_no_problem_while_no_spans_are_asked_fo
     let endpoint = load_with(None, &variables, &[]).unwrap().config.traces.endpoint;
     assert_eq!(endpoint.as_deref(), Some("http://localhost:4317"));
 }
+
+#[test]
+fn propagators_that_are_not_built_in_are_named_and_left_out() {
+    let with = |propagators| {
+        let variables = [&PLAIN[..], &[("OTEL_PROPAGATORS", propagators)]].concat();
+        let traces = load_with(None, &variables, &[]).unwrap().config.traces;
+        (traces.propagates, traces.unknown_propagators)
+    };
+    assert_eq!(with(""), (true, vec![]), "an empty variable counts as unset");
+    assert_eq!(with("b3, tracecontext,baggage"), (true, vec!["b3".to_owned(), "baggage".to_owned()]));
+    assert_eq!(with("b3"), (false, vec!["b3".to_owned()]));
+    assert_eq!(with("none"), (false, vec![]));
+}
