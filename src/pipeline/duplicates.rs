@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use self::{
     digest::{Digest, Keys},
-    window::{End, Found, Window},
+    window::{End, Found, Key, Window, Written},
 };
 use super::{Outcome, ticket::Ticket};
 use crate::{
     config::Deduplication,
     failure::{Failure, Persisted, Reason},
-    record::Record,
+    record::{Receipt, Record},
 };
 
 /// How many windows share the ids, so that threads seldom wait for each other.
@@ -36,7 +36,8 @@ pub struct Duplicates {
 #[derive(Debug)]
 pub struct Claim {
     duplicates: Arc<Duplicates>,
-    id: Digest,
+    window: u8,
+    key: Key,
     /// Whether it is on its way, and lost where nobody says how it ended.
     is_accepted: bool,
     is_settled: bool,
@@ -70,19 +71,19 @@ impl Duplicates {
     pub fn bring(self: &Arc<Self>, record: &Record, id: &str, ticket: Ticket) -> Brought {
         let id = self.keys.id(record.topic.as_str(), id);
         let content = self.keys.content(record.key.as_deref(), record.value.as_deref());
-        let (found, ticket) = self.window(id).lock().bring(id, content, ticket, Instant::now());
+        let window = self.window_of(id);
+        let (found, ticket) = self.window(window).lock().bring(id, content, ticket, Instant::now());
         let Some(ticket) = ticket else { return Brought::Attached };
         let outcome = match found {
-            Found::New | Found::Attached => {
+            Found::New(key) => {
                 let duplicates = Arc::clone(self);
-                return Brought::New(ticket.with(Claim {
-                    duplicates,
-                    id,
-                    is_accepted: false,
-                    is_settled: false,
-                }));
+                let claim = Claim { duplicates, window, key, is_accepted: false, is_settled: false };
+                return Brought::New(ticket.with(claim));
             }
-            Found::Written(receipt) => Ok(receipt.of_duplicate()),
+            Found::Attached => return Brought::Attached,
+            Found::Written(Written { partition, offset, timestamp_ms }) => {
+                Ok(Receipt { topic: record.topic.clone(), partition, offset, timestamp_ms, duplicate: true })
+            }
             Found::Unknown(failure) => Err(failure),
             Found::Reused => {
                 let sentence = "a record with the same message_id and another key or payload came before";
@@ -92,10 +93,14 @@ impl Duplicates {
         Brought::Answered(ticket, outcome)
     }
 
-    /// Returns the window of an id. A map takes the lowest bits, this the highest.
-    fn window(&self, id: Digest) -> &Mutex<Window<Ticket, Failure>> {
+    /// Returns the number of an id's window. The index takes the lowest bits, this the highest.
+    fn window_of(&self, id: Digest) -> u8 {
         let place = usize::try_from(id >> (Digest::BITS - 16)).unwrap_or_default() % self.windows.len();
-        &self.windows[place]
+        u8::try_from(place).unwrap_or_default()
+    }
+
+    fn window(&self, number: u8) -> &Mutex<Window<Ticket, Failure>> {
+        &self.windows[usize::from(number)]
     }
 }
 
@@ -113,19 +118,21 @@ impl Claim {
     /// Returns whether others wait for the record too.
     #[must_use]
     pub fn has_company(&self) -> bool {
-        self.duplicates.window(self.id).lock().has_company(self.id)
+        self.duplicates.window(self.window).lock().has_company(self.key)
     }
 
     fn say(&mut self, outcome: &Outcome) {
         self.is_settled = true;
         let end = match outcome {
-            Ok(receipt) => End::Written(receipt.clone()),
+            Ok(Receipt { partition, offset, timestamp_ms, topic: _, duplicate: _ }) => {
+                End::Written(Written { partition: *partition, offset: *offset, timestamp_ms: *timestamp_ms })
+            }
             Err(failure) if failure.persisted() == Persisted::Maybe => End::Unknown(failure.clone()),
             Err(_) => End::NotWritten,
         };
-        let others = self.duplicates.window(self.id).lock().end(self.id, end, Instant::now());
+        let others = self.duplicates.window(self.window).lock().end(self.key, end, Instant::now());
         for other in others {
-            other.tell(outcome.clone().map(crate::record::Receipt::of_duplicate));
+            other.tell(outcome.clone().map(Receipt::of_duplicate));
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Ticket {
     shared: Option<Arc<Shared>>,
     index: usize,
     /// Of a record with a message id: others who brought the same hear of it too.
-    claim: Option<Box<Claim>>,
+    claim: Option<Claim>,
 }
 
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Ticket {
     /// Has the outcome told to others who bring the same record, too.
     #[must_use]
     pub fn with(mut self, claim: Claim) -> Self {
-        self.claim = Some(Box::new(claim));
+        self.claim = Some(claim);
         self
     }
 
@@ -128,7 +128,7 @@ impl Ticket {
     /// Returns whether others brought the same record and wait for it.
     #[must_use]
     pub fn has_company(&self) -> bool {
-        self.claim.as_ref().is_some_and(|claim| claim.has_company())
+        self.claim.as_ref().is_some_and(Claim::has_company)
     }
 
     /// Returns whether somebody still waits for the outcome.

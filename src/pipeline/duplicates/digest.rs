@@ -1,12 +1,13 @@
-//! Owns the digests by which message ids and contents are told apart: 128 bits under keys of this process.
+//! Owns the digests by which message ids and contents are told apart: 128 and 64 bits under keys of this process.
 //! Must never be written down or sent: another process has other keys.
-
-use std::hash::{BuildHasherDefault, Hasher};
 
 use twox_hash::XxHash3_128;
 
-/// A digest; two different inputs have the same once in 2^64 of what is remembered, at most.
+/// The digest of a message id; two of ten million ids have the same once in 10^24 such sets.
 pub type Digest = u128;
+
+/// The digest of a content, which is compared for one id alone; two contents have the same once in 2^64 pairs.
+pub type ContentDigest = u64;
 
 /// The keys of one process.
 #[derive(Debug, Clone, Copy)]
@@ -14,13 +15,6 @@ pub struct Keys {
     id: u64,
     content: u64,
 }
-
-/// The hasher of a map from digests: they are hashes already.
-pub type ByDigest = BuildHasherDefault<Lowest>;
-
-/// Takes the lowest 64 bits of a digest for its hash.
-#[derive(Debug, Default)]
-pub struct Lowest(u64);
 
 impl Keys {
     /// Draws keys.
@@ -37,8 +31,8 @@ impl Keys {
 
     /// Digests key and payload, null told apart from empty.
     #[must_use]
-    pub fn content(self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Digest {
-        digest(self.content, [key, payload])
+    pub fn content(self, key: Option<&[u8]>, payload: Option<&[u8]>) -> ContentDigest {
+        folded(digest(self.content, [key, payload]))
     }
 }
 
@@ -49,29 +43,18 @@ fn digest(key: u64, parts: [Option<&[u8]>; 2]) -> Digest {
             Some(bytes) => XxHash3_128::oneshot_with_seed(key, bytes),
             None => XxHash3_128::oneshot_with_seed(!key, &[]),
         };
-        (low(digest ^ (digest >> u64::BITS)), digest)
+        (folded(digest), digest)
     });
     digest
 }
 
-fn low(digest: Digest) -> u64 {
-    u64::try_from(digest & Digest::from(u64::MAX)).unwrap_or_default()
+fn folded(digest: Digest) -> u64 {
+    low(digest ^ (digest >> u64::BITS))
 }
 
-impl Hasher for Lowest {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, digest: u128) {
-        self.0 = low(digest);
-    }
+/// Returns the lowest 64 bits.
+pub fn low(digest: Digest) -> u64 {
+    u64::try_from(digest & Digest::from(u64::MAX)).unwrap_or_default()
 }
 
 #[cfg(test)]
