@@ -96,7 +96,8 @@ pub fn is_for(failure: &Failure, is_out_of_retries: bool) -> bool {
     }
 }
 
-/// Makes the dead letter of a record: key, value, headers and time as they are, and how it died.
+/// Makes the dead letter of a record: key, value and headers as they are, and how it died. Its own time is that of the death:
+/// the record's may be the one that Kafka refuses, or so old that Kafka would soon delete the letter.
 #[must_use]
 pub fn letter(record: &Record, to: Topic, death: &Death<'_>) -> Record {
     let mut headers = record.headers.clone();
@@ -108,7 +109,7 @@ pub fn letter(record: &Record, to: Topic, death: &Death<'_>) -> Record {
         headers,
         // The caller's partition may not be there, and the key says the rest.
         partition: None,
-        timestamp_ms: record.timestamp_ms,
+        timestamp_ms: death.last_ms.max(1),
         message_id: None,
     }
 }
@@ -154,6 +155,7 @@ fn told(record: &Record, death: &Death<'_>) -> Vec<Header> {
     };
     let mut headers = vec![
         text("topic", record.topic.as_str()),
+        text("timestamp", record.timestamp_ms.to_string()),
         text("reason", failure.reason().name()),
         text("attempts", failure.tries().to_string()),
         text("first-time", death.first_ms.to_string()),

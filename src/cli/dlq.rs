@@ -78,14 +78,24 @@ fn list(seen: &Seen<'_>, all: bool) {
     if seen.is_handled && !all {
         return;
     }
-    let Letter { topic, reason, kafka_error, last_ms, tenant, may_be_written, cut, asked_partition: _ } =
-        seen.letter;
+    let Letter {
+        topic,
+        reason,
+        kafka_error,
+        timestamp_ms,
+        last_ms,
+        tenant,
+        may_be_written,
+        cut,
+        asked_partition: _,
+    } = seen.letter;
     let line = json!({
         "partition": seen.partition,
         "offset": seen.offset,
         "topic": topic.as_str(),
         "reason": reason,
         "kafkaError": kafka_error,
+        "timestampMs": timestamp_ms,
         "failedMs": last_ms,
         "tenant": tenant,
         "persisted": if *may_be_written { "MAYBE" } else { "NO" },

@@ -14,6 +14,8 @@ pub struct Letter {
     pub reason: String,
     /// Kafka's name of the error.
     pub kafka_error: Option<String>,
+    /// The record's own time, in milliseconds since the epoch; none where that cannot be read, as in letters that have it for their own.
+    pub timestamp_ms: Option<i64>,
     /// When it failed, in milliseconds since the epoch; 0 where that cannot be read.
     pub last_ms: i64,
     /// Whose record it was.
@@ -52,6 +54,7 @@ impl Letter {
             topic: Topic::parse(&own("topic")?).ok()?,
             reason: own("reason")?,
             kafka_error: own("kafka-error"),
+            timestamp_ms: own("timestamp").and_then(|time| time.parse().ok()).filter(|time| *time > 0),
             last_ms: own("last-time").and_then(|time| time.parse().ok()).unwrap_or_default(),
             tenant: text(tenant_header),
             may_be_written: own("persisted").as_deref() != Some("NO"),
@@ -65,7 +68,13 @@ impl Letter {
     pub fn revive(&self, record: Record) -> Record {
         let is_records = |header: &Header| !header.name.starts_with(HEADER_PREFIX);
         let headers = record.headers.into_iter().filter(is_records).collect();
-        Record { topic: self.topic.clone(), headers, partition: self.asked_partition, ..record }
+        Record {
+            topic: self.topic.clone(),
+            headers,
+            partition: self.asked_partition,
+            timestamp_ms: self.timestamp_ms.unwrap_or(record.timestamp_ms),
+            ..record
+        }
     }
 }
 

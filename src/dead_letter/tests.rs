@@ -42,13 +42,14 @@ fn a_letter_is_its_record_and_how_it_died() {
     let record = record("value");
     let letter = letter(&record, topic("orders.dlq"), &death);
     assert_eq!((letter.topic, letter.partition, letter.message_id), (topic("orders.dlq"), None, None));
-    assert_eq!((&letter.key, &letter.value, letter.timestamp_ms), (&record.key, &record.value, 77));
+    assert_eq!((&letter.key, &letter.value, letter.timestamp_ms), (&record.key, &record.value, 20));
     assert_eq!(letter.headers[..2], record.headers);
     let letter = Record { headers: letter.headers, ..record };
     assert_eq!(
         shown(&letter)[2..],
         [
             "dlq-topic=orders",
+            "dlq-timestamp=77",
             "dlq-reason=RECORD_REJECTED",
             "dlq-attempts=1",
             "dlq-first-time=10",
