@@ -205,6 +205,12 @@ impl Failure {
         self.0.topic.as_ref()
     }
 
+    /// Returns the partition, where it is known.
+    #[must_use]
+    pub fn failed_partition(&self) -> Option<i32> {
+        self.0.partition
+    }
+
     /// Returns what machines read: the metadata of `ErrorInfo` and of `RecordError`, in the contract's names.
     #[must_use]
     pub fn metadata(&self) -> Vec<(&'static str, String)> {

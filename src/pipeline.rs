@@ -8,6 +8,7 @@ pub mod dead_letters;
 pub mod duplicates;
 pub mod forward;
 pub mod held;
+pub mod judged;
 pub mod line;
 pub mod readiness;
 pub mod replay;

@@ -1,33 +1,40 @@
-//! Owns what Kafka says of topics, their partition counts and limits: cached, refreshed off the hot path, one question at a time;
-//! and the thread that asks.
-//! Must never create a topic and never let a caller wait on a fetch that another caller has begun already.
-//! The same thread knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
+//! Owns what Kafka says of topics, their partition counts and rules: cached, one question at a time, for those who ask.
+//! Must never create a topic, nor ask twice at once for what several callers wait for.
+
+mod asker;
+mod rules;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
-use rdkafka::{error::RDKafkaErrorCode, producer::Producer as _};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
-use super::{classify, ffi, handle::Handle, reachability::Reachability};
+use self::asker::Asker;
+pub use self::rules::{Breach, Rules};
+use super::handle::Handle;
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
 };
 
-/// How long one metadata request may take.
-const FETCH_MS_MAX: u64 = 1_000;
-/// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster.
-const REST_MS: u64 = 100;
+/// How long the answer about a topic's rules is waited for, in milliseconds; without one Kafka itself judges the record.
+const RULES_MS_MAX: u64 = 1_000;
+/// Rules that were asked for since so long are believed where they speak against a record, in milliseconds.
+const RULES_FRESH_MS: u64 = 1_000;
+/// For so long a question for rules that was in vain is not asked anew on a record's account, in milliseconds.
+const RULES_VAIN_MS: u64 = 5_000;
 
 /// The bounds of the cache.
 #[derive(Debug, Clone, Copy)]
@@ -42,19 +49,49 @@ pub struct TopicsBounds {
 
 type Answer = Result<u32, Failure>;
 
+/// What is known of a topic that is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What it takes; none where that is not known, or not to be known.
+    pub rules: Option<Rules>,
+}
+
 struct Known {
     answer: Answer,
     fetched: Instant,
-    limit: Limit,
+    rules: Asked,
+    /// When its rules were asked for in vain the last time.
+    vain: Option<Instant>,
 }
 
-/// How large a batch of a topic may be (`max.message.bytes`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limit {
-    Unknown,
+/// What is known of a topic's rules.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    NotYet,
     /// The principal may not ask (DescribeConfigs); it is asked once.
     Hidden,
-    Bytes(usize),
+    Answered {
+        rules: Rules,
+        at: Instant,
+    },
+}
+
+/// What the thread is asked for.
+#[derive(Debug)]
+enum Question {
+    Partitions(Topic),
+    Rules(Topic),
+}
+
+impl Asked {
+    const fn rules(self) -> Option<Rules> {
+        match self {
+            Self::Answered { rules, .. } => Some(rules),
+            Self::NotYet | Self::Hidden => None,
+        }
+    }
 }
 
 /// What is known of topics.
@@ -63,8 +100,10 @@ pub struct Topics {
     known: RwLock<HashMap<Topic, Known>>,
     /// Whoever waits for a topic holds a receiver; the thread answers all and removes the entry.
     pending: Mutex<HashMap<Topic, watch::Sender<Option<Answer>>>>,
+    /// The same for whoever waits for a topic's rules, which may stay unknown; all are dropped when they were asked for.
+    rules_pending: Mutex<HashMap<Topic, watch::Sender<()>>>,
     /// The thread holds the other end; when it is gone the sidecar is stopping.
-    requests: mpsc::Sender<Topic>,
+    requests: mpsc::Sender<Question>,
     stop: Arc<AtomicBool>,
 }
 
@@ -79,38 +118,73 @@ impl Topics {
             bounds,
             known: RwLock::default(),
             pending: Mutex::default(),
+            rules_pending: Mutex::default(),
             requests,
             stop: Arc::default(),
         });
-        let asker = Asker {
-            reachability: Arc::clone(&handle.observer().reachability),
-            handle,
-            topics: Arc::clone(&topics),
-            requested,
-            asked: VecDeque::new(),
-            queue: VecDeque::new(),
-            limits: VecDeque::new(),
-            refreshed: Instant::now(),
-        };
+        let asker = Asker::new(handle, Arc::clone(&topics), requested);
         thread::Builder::new().name("kafka-metadata".to_owned()).spawn(move || asker.run())?;
         Ok(topics)
     }
 
     /// Returns what is known of the topic now, without waiting; `None` sends the caller to [`Self::lookup`].
     #[must_use]
-    pub fn partitions(&self, topic: &Topic) -> Option<Answer> {
+    pub fn found(&self, topic: &Topic) -> Option<Result<Found, Failure>> {
         let known = self.known.read();
         let known = known.get(topic)?;
         let fresh = known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown;
-        fresh.then(|| known.answer.clone())
+        let found = |partitions| Found { partitions, rules: known.rules.rules() };
+        fresh.then(|| known.answer.clone().map(found))
     }
 
-    /// Returns the most bytes of a batch that the topic takes; none where that is not known, or not to be known.
+    /// Returns what the topic takes; none where that is not known, or not to be known.
     #[must_use]
-    pub fn batch_bytes_max(&self, topic: &Topic) -> Option<usize> {
-        match self.known.read().get(topic)?.limit {
-            Limit::Bytes(most) => Some(most),
-            Limit::Unknown | Limit::Hidden => None,
+    pub fn rules(&self, topic: &Topic) -> Option<Rules> {
+        self.known.read().get(topic)?.rules.rules()
+    }
+
+    /// Returns what the topic takes, asking again where that is known for a while; none where nothing was learnt in time. May be dropped at any time.
+    pub async fn fresh_rules(&self, topic: &Topic) -> Option<Rules> {
+        let fresh = |known: &Known| match known.rules {
+            Asked::Answered { rules, at } if at.elapsed() < Duration::from_millis(RULES_FRESH_MS) => {
+                Some(rules)
+            }
+            Asked::Answered { .. } | Asked::NotYet | Asked::Hidden => None,
+        };
+        let find = || self.known.read().get(topic).and_then(fresh);
+        if let Some(rules) = find() {
+            return Some(rules);
+        }
+        if self.was_in_vain(topic) {
+            return None;
+        }
+        let mut asked = {
+            let mut pending = self.rules_pending.lock();
+            if let Some(asked) = pending.get(topic) {
+                asked.subscribe()
+            } else {
+                let (asking, asked) = watch::channel(());
+                self.requests.send(Question::Rules(topic.clone())).ok()?;
+                pending.insert(topic.clone(), asking);
+                asked
+            }
+        };
+        // The answer is the end of the channel.
+        let answered = timeout(Duration::from_millis(RULES_MS_MAX), asked.changed()).await;
+        if answered.is_err() {
+            self.note_vain(topic);
+        }
+        find()
+    }
+
+    fn was_in_vain(&self, topic: &Topic) -> bool {
+        let vain = self.known.read().get(topic).and_then(|known| known.vain);
+        vain.is_some_and(|vain| vain.elapsed() < Duration::from_millis(RULES_VAIN_MS))
+    }
+
+    fn note_vain(&self, topic: &Topic) {
+        if let Some(known) = self.known.write().get_mut(topic) {
+            known.vain = Some(Instant::now());
         }
     }
 
@@ -119,8 +193,8 @@ impl Topics {
     /// # Errors
     /// `TopicNotFound`, `NotAuthorized`, or `Draining` where the sidecar stops.
     pub async fn lookup(&self, topic: &Topic) -> Answer {
-        if let Some(answer) = self.partitions(topic) {
-            return answer;
+        if let Some(found) = self.found(topic) {
+            return found.map(|found| found.partitions);
         }
         let mut answer = {
             let mut pending = self.pending.lock();
@@ -129,7 +203,7 @@ impl Topics {
             } else {
                 let (asked, answer) = watch::channel(None);
                 pending.insert(topic.clone(), asked);
-                if self.requests.send(topic.clone()).is_err() {
+                if self.requests.send(Question::Partitions(topic.clone())).is_err() {
                     pending.remove(topic);
                     return Err(stopping());
                 }
@@ -166,24 +240,38 @@ impl Topics {
             if known.len() >= self.bounds.max && !known.contains_key(topic) {
                 make_room(&mut known, self.bounds);
             }
-            let limit = known.get(topic).map_or(Limit::Unknown, |known| known.limit);
-            known.insert(topic.clone(), Known { answer: answer.clone(), fetched: Instant::now(), limit });
+            let (rules, vain) =
+                known.get(topic).map_or((Asked::NotYet, None), |known| (known.rules, known.vain));
+            let fetched = Instant::now();
+            known.insert(topic.clone(), Known { answer: answer.clone(), fetched, rules, vain });
         }
         if let Some(asked) = self.pending.lock().remove(topic) {
             asked.send_replace(Some(answer.clone()));
         }
     }
 
-    /// Returns whether the topic's limit may be asked for.
-    fn may_ask_limit(&self, topic: &Topic) -> bool {
+    /// Returns whether the topic's rules may be asked for.
+    fn may_ask_rules(&self, topic: &Topic) -> bool {
         let known = self.known.read();
-        known.get(topic).is_some_and(|known| known.answer.is_ok() && known.limit != Limit::Hidden)
+        known.get(topic).is_some_and(|known| known.answer.is_ok() && !matches!(known.rules, Asked::Hidden))
     }
 
-    fn note_limit(&self, topic: &Topic, limit: Limit) {
-        if let Some(known) = self.known.write().get_mut(topic) {
-            known.limit = limit;
+    /// Notes what was learnt of the topic's rules, and wakes whoever waits for them; none where nothing was.
+    fn settle_rules(&self, topic: &Topic, learnt: Option<Asked>) {
+        match (learnt, self.known.write().get_mut(topic)) {
+            (Some(rules), Some(known)) => (known.rules, known.vain) = (rules, None),
+            (None, Some(known)) => known.vain = Some(Instant::now()),
+            (_, None) => {}
         }
+        self.rules_pending.lock().remove(topic);
+    }
+
+    /// Answers all who wait, at the end.
+    fn settle_all(&self) {
+        for (_, asked) in self.pending.lock().drain() {
+            asked.send_replace(Some(Err(stopping())));
+        }
+        self.rules_pending.lock().clear();
     }
 
     /// Returns whether anybody still waits for the topic; forgets the request otherwise.
@@ -217,138 +305,6 @@ fn make_room(known: &mut HashMap<Topic, Known>, bounds: TopicsBounds) {
         let oldest = known.iter().min_by_key(|(_, entry)| entry.fetched).map(|(topic, _)| topic.clone());
         if let Some(oldest) = oldest {
             known.remove(&oldest);
-        }
-    }
-}
-
-/// The metadata thread.
-struct Asker {
-    handle: Arc<Handle>,
-    reachability: Arc<Reachability>,
-    topics: Arc<Topics>,
-    requested: mpsc::Receiver<Topic>,
-    /// Topics that somebody waits for: they go ahead of refreshes.
-    asked: VecDeque<Topic>,
-    /// Topics to be asked for again.
-    queue: VecDeque<Topic>,
-    /// Topics whose limit is to be asked for when nothing else is: they are those whose count was learnt since.
-    limits: VecDeque<Topic>,
-    refreshed: Instant,
-}
-
-impl Asker {
-    fn run(mut self) {
-        while !self.topics.stop.load(Ordering::Acquire) {
-            if !self.reachability.is_connected() {
-                self.knock();
-                continue;
-            }
-            self.queue_refreshes();
-            let idle = self.queue.is_empty() && self.asked.is_empty() && self.limits.is_empty();
-            self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
-            let Some(topic) = self.asked.pop_front().or_else(|| self.queue.pop_front()) else {
-                if let Some(topic) = self.limits.pop_front() {
-                    self.fetch_limit(&topic);
-                }
-                continue;
-            };
-            if self.fetch(&topic) {
-                if !self.limits.contains(&topic) {
-                    self.limits.push_back(topic);
-                }
-            } else {
-                // Nothing was learnt: whoever waits is served after the others, and a broker in trouble is not hammered.
-                if self.topics.is_awaited(&topic) {
-                    self.asked.push_back(topic);
-                }
-                self.collect(Duration::from_millis(REST_MS));
-            }
-        }
-        for (_, asked) in self.topics.pending.lock().drain() {
-            asked.send_replace(Some(Err(stopping())));
-        }
-    }
-
-    fn knock(&mut self) {
-        if self.handle.current().is_answered(Duration::from_millis(FETCH_MS_MAX)) {
-            self.reachability.broker_answered();
-        } else {
-            self.collect(Duration::from_millis(REST_MS));
-        }
-    }
-
-    /// Takes in new requests, waiting up to `rest` for the first.
-    fn collect(&mut self, rest: Duration) {
-        match self.requested.recv_timeout(rest) {
-            Ok(topic) => {
-                self.asked.push_back(topic);
-                self.asked.extend(self.requested.try_iter());
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
-    }
-
-    fn queue_refreshes(&mut self) {
-        if self.refreshed.elapsed() < self.topics.bounds.refresh {
-            return;
-        }
-        self.refreshed = Instant::now();
-        // A round that outlasts its interval is begun anew, so that the queue stays within the cache's bound.
-        self.queue.clear();
-        let unknown = self.topics.bounds.unknown;
-        let mut known = self.topics.known.write();
-        known.retain(|_, entry| entry.answer.is_ok() || entry.fetched.elapsed() < unknown);
-        let stale = known.iter().filter(|(_, entry)| entry.answer.is_ok());
-        self.queue.extend(stale.map(|(topic, _)| topic.clone()));
-    }
-
-    /// Asks for one topic; returns whether anything was learnt.
-    fn fetch(&self, topic: &Topic) -> bool {
-        let wait = Duration::from_millis(FETCH_MS_MAX);
-        let metadata =
-            match self.handle.current().client().client().fetch_metadata(Some(topic.as_str()), wait) {
-                Ok(metadata) => metadata,
-                Err(error) => {
-                    let code = error.rdkafka_error_code().map_or("unknown", classify::name);
-                    tracing::debug!(%topic, code, "metadata could not be had");
-                    return false;
-                }
-            };
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
-            return false;
-        };
-        let refused = found.error().and_then(|code| classify::topic_metadata(code, topic));
-        let answer = match refused {
-            Some(failure) if failure.reason() == Reason::BrokersUnavailable => return false,
-            Some(failure) => Err(failure),
-            None => match u32::try_from(found.partitions().len()) {
-                Ok(count) if count > 0 => Ok(count),
-                Ok(_) | Err(_) => return false,
-            },
-        };
-        self.topics.settle(topic, &answer);
-        true
-    }
-
-    /// Asks how large a batch of the topic may be; a failure is not tried again before the topic is refreshed.
-    fn fetch_limit(&self, topic: &Topic) {
-        if !self.topics.may_ask_limit(topic) {
-            return;
-        }
-        let wait = Duration::from_millis(FETCH_MS_MAX);
-        let asked =
-            ffi::topic_setting(self.handle.current().client().client(), topic, "max.message.bytes", wait);
-        match asked {
-            Ok(value) => {
-                let bytes = value.and_then(|text| text.parse().ok());
-                self.topics.note_limit(topic, bytes.map_or(Limit::Hidden, Limit::Bytes));
-            }
-            Err(code) => {
-                tracing::debug!(%topic, code = classify::name(code), "the topic's limit could not be had");
-                if code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                    self.topics.note_limit(topic, Limit::Hidden);
-                }
-            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     dead_letters::{Dead, now_ms},
     duplicates::Brought,
     held::{Flow, Item},
+    judged::Judge,
     send::{Flows, Sender, in_range, out_of_range, refusal},
     ticket::Ticket,
     way::Mark,
@@ -28,8 +29,17 @@ pub(super) struct Accepting<'a> {
     content: Content,
     deadline: Instant,
     /// What was found for the record before: the next one is often of the same topic.
-    last: Option<(Arc<Flows>, u32)>,
+    last: Option<Route>,
     touched: Vec<Arc<Flow>>,
+}
+
+/// Where the records of a topic go.
+#[derive(Debug, Clone)]
+struct Route {
+    flows: Arc<Flows>,
+    /// How many partitions the topic has.
+    count: u32,
+    judge: Judge,
 }
 
 /// What is accepted.
@@ -83,14 +93,16 @@ impl<'a> Accepting<'a> {
             Ok(share) => share,
             Err(failure) => return self.refused(&record, ticket, failure),
         };
-        match self.place(&record).await {
+        let accepted_ms = now_ms();
+        match self.place(&record, accepted_ms).await {
             Ok(flow) => {
                 let tenant = record.header(TENANT_HEADER).flatten().map(|tenant| &**tenant);
                 if let Err(failure) = share.hold(flow.held(), tenant) {
                     return self.refused(&record, ticket, failure);
                 }
                 ticket.accepted();
-                let mark = flow.push(Item::new(record, (self.content, self.deadline), ticket, share));
+                let mark =
+                    flow.push(Item::new(record, (self.content, self.deadline), accepted_ms, ticket, share));
                 if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
                     self.touched.push(flow);
                 }
@@ -104,8 +116,8 @@ impl<'a> Accepting<'a> {
                 self.sender.metrics_of(&record.topic).error(failure.reason());
                 ticket.accepted();
                 let failure = failure.topic(&record.topic);
-                let (accepted_ms, deadline) = (now_ms(), self.deadline);
-                let dead = Dead { record, ticket, share, failure, partition: None, accepted_ms, deadline };
+                let (partition, deadline) = (failure.failed_partition(), self.deadline);
+                let dead = Dead { record, ticket, share, failure, partition, accepted_ms, deadline };
                 letters.take(dead, to);
                 Accepted::Attached
             }
@@ -127,41 +139,62 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    /// Finds the record's partition.
-    async fn place(&mut self, record: &Record) -> Result<Arc<Flow>, Failure> {
-        let (flows, mut count) = self.route(&record.topic).await?;
+    /// Finds the record's partition; `now_ms` is the time, in milliseconds since the epoch.
+    async fn place(&mut self, record: &Record, now_ms: i64) -> Result<Arc<Flow>, Failure> {
+        let Route { flows, mut count, mut judge } = self.route(&record.topic).await?;
         if !in_range(record.partition, count) {
             // The topic may have grown since the count was cached.
             self.hand_over();
             count = self.sender.lookup_again(&record.topic, self.deadline).await?;
+            judge = Judge::by(self.sender.way.topics.rules(&record.topic));
             self.last = None;
         }
         let partition = flows.choose(record, count).ok_or_else(|| out_of_range(count))?;
+        if !judge.lets_pass(record, now_ms) {
+            self.judge(record, judge).await.map_err(|failure| failure.partition(partition))?;
+        }
         flows.flow(self.sender, partition)
     }
 
-    /// Finds the partitions of a topic, and how many it has.
-    async fn route(&mut self, topic: &Topic) -> Result<(Arc<Flows>, u32), Failure> {
-        if let Some((flows, count)) = self.last.as_ref().filter(|(flows, _)| flows.topic == *topic) {
-            return Ok((Arc::clone(flows), *count));
+    /// Judges a record that may not go as far as is known.
+    async fn judge(&mut self, record: &Record, mut judge: Judge) -> Result<(), Failure> {
+        if judge.has_to_ask() {
+            // What was accepted already does not wait for it.
+            self.hand_over();
+        }
+        let judged = judge.judge(self.sender, record, self.deadline).await;
+        if Instant::now() >= self.deadline {
+            self.last = None;
+            return Err(not_written(&self.sender.way.reachability.now()));
+        }
+        if let Some(last) = &mut self.last {
+            last.judge = judge;
+        }
+        judged
+    }
+
+    /// Finds the partitions of a topic, and what is known of them.
+    async fn route(&mut self, topic: &Topic) -> Result<Route, Failure> {
+        if let Some(route) = self.last.as_ref().filter(|route| route.flows.topic == *topic) {
+            return Ok(route.clone());
         }
         let sender = self.sender;
         if let Some(failure) = refusal(&sender.way.reachability.now()) {
             return Err(failure);
         }
-        let count = match sender.way.topics.partitions(topic) {
-            Some(answer) => answer?,
+        let (count, rules) = match sender.way.topics.found(topic) {
+            Some(found) => found.map(|found| (found.partitions, found.rules))?,
             None => {
                 // What was accepted already does not wait for another's topic.
                 self.hand_over();
-                sender.lookup(topic, self.deadline).await?
+                (sender.lookup(topic, self.deadline).await?, None)
             }
         };
         if Instant::now() >= self.deadline {
             return Err(not_written(&sender.way.reachability.now()));
         }
-        let flows = sender.flows(topic);
-        self.last = Some((Arc::clone(&flows), count));
-        Ok((flows, count))
+        let route = Route { flows: sender.flows(topic), count, judge: Judge::by(rules) };
+        self.last = Some(route.clone());
+        Ok(route)
     }
 }

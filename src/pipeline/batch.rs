@@ -37,7 +37,7 @@ pub struct Batch {
 impl Batch {
     /// Accepts records in order: for one partition, each is handed over behind the one before it. What is refused already
     /// keeps its place; `path` names a record's field, for failures that name one. Waits only for topics that are not known
-    /// yet, at most until the deadline.
+    /// yet, and for the rules of one that would refuse a record, at most until the deadline.
     pub async fn accept(
         sender: &Sender,
         records: Vec<Result<Record, Failure>>,

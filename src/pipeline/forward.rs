@@ -61,7 +61,7 @@ type Answer = Result<Forwarded, Failure>;
 /// A unit whose outputs have their partitions.
 #[derive(Debug)]
 struct Placed {
-    unit: Unit,
+    unit: Arc<Unit>,
     partitions: Vec<i32>,
     deadline: Instant,
     _shares: Vec<Share>,
@@ -94,6 +94,13 @@ pub struct Forwarder {
     feeding: AtomicUsize,
     /// The threads of lanes that were ended.
     ended: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Notes a unit as failed that does not come to wait for its turn, whatever the reason: what follows it must not skip it.
+struct Entering<'a> {
+    forwarder: &'a Forwarder,
+    unit: Arc<Unit>,
+    is_in: bool,
 }
 
 /// Takes a unit out if its caller goes away before it is in a transaction.
@@ -144,15 +151,18 @@ impl Forwarder {
     /// # Errors
     /// A failure that says whether the unit may be committed.
     pub async fn forward(&self, unit: Unit, spans: UnitSpans, deadline: Instant) -> Answer {
+        let entering = Entering { forwarder: self, unit: Arc::new(unit), is_in: false };
         if let Some(failure) = self.without_hope() {
             return Err(failure);
         }
-        let placed = Arc::new(self.place(unit, deadline).await?);
+        let placed = Arc::new(self.place(&entering.unit, deadline).await?);
         let (answer, mut answered) = oneshot::channel();
         let stage = Arc::<Stage>::default();
         let waiting =
             Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage), spans };
-        let caller = Caller { forwarder: self, number: self.push(waiting)?, placed, stage };
+        let number = self.push(waiting)?;
+        entering.done();
+        let caller = Caller { forwarder: self, number, placed, stage };
         self.changed.notify_one();
         let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
         tokio::select! {
@@ -217,7 +227,7 @@ impl Forwarder {
     }
 
     /// Chooses the partitions of the outputs, and checks that all topics are there: an unknown one would hold up a lane.
-    async fn place(&self, unit: Unit, deadline: Instant) -> Result<Placed, Failure> {
+    async fn place(&self, unit: &Arc<Unit>, deadline: Instant) -> Result<Placed, Failure> {
         let mut shares = Vec::with_capacity(unit.outputs.len());
         let mut partitions = Vec::with_capacity(unit.outputs.len());
         for (index, record) in unit.outputs.iter().enumerate() {
@@ -233,7 +243,7 @@ impl Forwarder {
                 return Err(beyond(index, &input.topic, count));
             }
         }
-        Ok(Placed { unit, partitions, deadline, _shares: shares })
+        Ok(Placed { unit: Arc::clone(unit), partitions, deadline, _shares: shares })
     }
 
     fn push(&self, waiting: Waiting) -> Result<Number, Failure> {
@@ -301,6 +311,20 @@ impl Caller<'_> {
         self.forwarder.known.lock().note_failed(&self.placed.unit);
         self.forwarder.changed.notify_one();
         true
+    }
+}
+
+impl Entering<'_> {
+    fn done(mut self) {
+        self.is_in = true;
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        if !self.is_in {
+            self.forwarder.known.lock().note_failed(&self.unit);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     accepting::Content,
     batch::not_written,
     budget::{Held, Share},
-    dead_letters::{Dead, now_ms},
+    dead_letters::Dead,
     line::{Line, Place, RunBounds},
     room::Room,
     ticket::Ticket,
@@ -83,13 +83,14 @@ impl Item {
     pub fn new(
         mut record: Record,
         (content, deadline): (Content, Instant),
+        accepted_ms: i64,
         ticket: Ticket,
         share: Share,
     ) -> Self {
         let headers = std::mem::take(&mut record.headers);
         let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * headers.len();
         let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
-        let (headers, accepted_ms) = (NativeHeaders::of(&headers), now_ms());
+        let headers = NativeHeaders::of(&headers);
         Self { record, headers, run_bytes, content, accepted_ms, is_again: false, deadline, ticket, share }
     }
 }
@@ -150,7 +151,8 @@ impl Flow {
                 return;
             }
             let producer = way.handle.current();
-            let bytes_max = self.room.bytes_max(way.topics.batch_bytes_max(&self.topic));
+            let bytes_max =
+                self.room.bytes_max(way.topics.rules(&self.topic).and_then(|rules| rules.batch_bytes_max));
             let bounds = RunBounds { bytes_max, ..self.bounds };
             let (mut now, mut handed) = (Instant::now(), 0_usize);
             while let Some((place, item)) = line.start_next(now, &bounds, producer.serial()) {

@@ -74,6 +74,13 @@ pub fn over_tls() -> SidecarBuilder {
     Sidecar::for_cluster(BINARY, Cluster::shared()).arg("serve")
 }
 
+/// The same as the user who may not ask for topics' rules, so that Kafka alone judges records; its topics are named `limited-`.
+pub fn over_tls_limited() -> SidecarBuilder {
+    let cluster = Cluster::shared();
+    let limited = over_tls().env("KAFKA_USER", cluster.limited_user());
+    limited.env("KAFKA_PASSWORD", cluster.limited_password())
+}
+
 /// A sidecar over the fault proxies of the shared cluster.
 pub fn through_proxies() -> SidecarBuilder {
     Sidecar::through_proxies(BINARY, Cluster::shared()).arg("serve")

@@ -13,7 +13,8 @@ use tonic::Code;
 use crate::{
     around::{metric, wait_metric},
     client::{
-        READY, Refusal, connect, keyed, over_tls, run, send, send_within, text, through_proxies, with_header,
+        READY, Refusal, connect, keyed, over_tls, over_tls_limited, run, send, send_within, text,
+        through_proxies, with_header,
     },
     streams::exchange,
 };
@@ -37,14 +38,14 @@ const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 /// How long a call may take whose record is tried for as long as the sidecar tries.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-fn started(builder: SidecarBuilder) -> Sidecar {
+pub fn started(builder: SidecarBuilder) -> Sidecar {
     let sidecar = builder.start();
     sidecar.wait_ready(READY);
     sidecar
 }
 
 /// A sidecar whose dead letters all go to that topic.
-fn burying_in(letters: &str) -> Sidecar {
+pub fn burying_in(letters: &str) -> Sidecar {
     started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", letters))
 }
 
@@ -53,19 +54,19 @@ fn refused(sidecar: &Sidecar, record: ProducerRecord) -> Refusal {
 }
 
 /// A record with all that a dead letter has to keep.
-fn full(topic: &str, value: &str) -> ProducerRecord {
+pub fn full(topic: &str, value: &str) -> ProducerRecord {
     let traced =
         with_header(text(topic, value), "traceparent", &format!("00-{TRACE_ID}-b7ad6b7169203331-01"));
     keyed(with_header(traced, "tenant-id", "tenant-1"), "the-key")
 }
 
-fn header<'a>(letter: &'a ReadRecord, name: &str) -> Option<&'a str> {
+pub fn header<'a>(letter: &'a ReadRecord, name: &str) -> Option<&'a str> {
     let (_, value) = letter.headers.iter().find(|(found, _)| found == name)?;
     Some(std::str::from_utf8(value.as_deref().unwrap_or_default()).unwrap())
 }
 
 /// Finds the dead letter where the refusal says that it is, and checks that it is the record.
-fn check_letter(refusal: &Refusal, letters: &str, topic: &str) -> ReadRecord {
+pub fn check_letter(refusal: &Refusal, letters: &str, topic: &str) -> ReadRecord {
     assert_eq!(refusal.metadata.get("deadLetterTopic").map(String::as_str), Some(letters), "{refusal:?}");
     let place = |name: &str| refusal.metadata.get(name).unwrap_or_else(|| panic!("{refusal:?}")).clone();
     let (partition, offset) = (place("deadLetterPartition"), place("deadLetterOffset"));
@@ -231,9 +232,9 @@ fn a_callers_own_fault_has_no_dead_letter() {
 
 fn records_of_a_stream_have_dead_letters() {
     let cluster = Cluster::shared();
-    let letters = cluster.create_topic("letters", 2, &[]);
-    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
-    let sidecar = burying_in(&letters);
+    let letters = cluster.create_topic("limited-letters", 2, &[]);
+    let compacted = cluster.create_topic("limited-compacted", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = started(over_tls_limited().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
     // Every third has no key, which a compacted topic refuses.
     let records = |frame: u64| {
         let value = move |number: u64| (frame * 30 + number, format!("{}", frame * 30 + number));

@@ -1,17 +1,18 @@
-//! ProcessAndForward over gRPC: outputs and offsets are committed together, once, whatever is sent again; and what is wrong
-//! with one unit stays with that unit.
+//! ProcessAndForward over gRPC: outputs and offsets are committed together, once, whatever is sent again.
+
+pub mod apart;
 
 use std::time::Duration;
 
 use producer_sidecar::grpc::proto::{
-    ConsumerGroup, GroupMember, InputOffset, ManualAssignment, ProcessAndForwardRequest,
-    ProcessAndForwardResponse, ProducerRecord, consumer_group::Membership,
+    ConsumerGroup, InputOffset, ManualAssignment, ProcessAndForwardRequest, ProcessAndForwardResponse,
+    ProducerRecord, consumer_group::Membership,
 };
 use testkit::{Cluster, Sidecar, eventually, read_topic};
 use tonic::{Code, Request};
 
 use crate::{
-    around::{metric, wait_metric},
+    around::wait_metric,
     client::{Client, READY, Refusal, connect, keyed, over_tls, run, shared_address, text, with_header},
 };
 
@@ -20,11 +21,6 @@ crate::tests!(
     a_unit_that_expects_something_else_is_refused,
     what_follows_a_failed_unit_does_not_skip_it,
     outputs_without_a_consumer_are_one_write,
-    a_stale_member_among_good_units_is_fenced_alone,
-    a_record_too_large_among_good_units_fails_alone,
-    a_record_that_its_topic_rejects_among_good_units_fails_alone,
-    records_that_two_topics_reject_fail_alone,
-    a_record_too_large_costs_two_transactions,
     what_is_wrong_with_a_unit_is_told_at_once,
     an_unknown_topic_holds_up_nobody,
     a_second_sidecar_with_the_same_instance_fences_the_first,
@@ -147,19 +143,24 @@ fn a_unit_that_expects_something_else_is_refused() {
 fn what_follows_a_failed_unit_does_not_skip_it() {
     let source = Cluster::shared().create_topic("forward-in", 1, &[]);
     let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
+    // One fails in its transaction, the other before its turn comes.
+    let large = with_header(text(&target, "first"), "filler", &"x".repeat(20_000));
+    let lost = text("forward-not-there", "first");
     run(async {
         let client = connect(&shared_address());
-        let large = with_header(text(&target, "first"), "filler", &"x".repeat(20_000));
-        let first = |output| unit(&target, vec![input(&source, 0, 0, 10)], vec![output]);
-        let second = || unit(&target, vec![input(&source, 0, 10, 20)], vec![text(&target, "second")]);
-        let refusal = forward(&client, first(large)).await.unwrap_err();
-        refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
-        let refusal = forward(&client, second()).await.unwrap_err();
-        refusal.expect(Code::FailedPrecondition, "OFFSET_MISMATCH", "NO");
-        assert!(!forward(&client, first(text(&target, "first"))).await.unwrap().already_committed);
-        forward(&client, second()).await.unwrap();
+        for (bad, reason) in [(large, "RECORD_TOO_LARGE"), (lost, "TOPIC_NOT_FOUND")] {
+            let group = format!("{target}-{reason}");
+            let first = |output| unit(&group, vec![input(&source, 0, 0, 10)], vec![output]);
+            let second = || unit(&group, vec![input(&source, 0, 10, 20)], vec![text(&target, "second")]);
+            let refusal = forward(&client, first(bad)).await.unwrap_err();
+            assert_eq!((refusal.reason.as_str(), refusal.persisted()), (reason, "NO"), "{refusal:?}");
+            let refusal = forward(&client, second()).await.unwrap_err();
+            refusal.expect(Code::FailedPrecondition, "OFFSET_MISMATCH", "NO");
+            assert!(!forward(&client, first(text(&target, "first"))).await.unwrap().already_committed);
+            forward(&client, second()).await.unwrap();
+        }
     });
-    assert_eq!(values(&target), ["first", "second"]);
+    assert_eq!(values(&target), ["first", "second", "first", "second"]);
 }
 
 fn outputs_without_a_consumer_are_one_write() {
@@ -176,141 +177,6 @@ fn outputs_without_a_consumer_are_one_write() {
     let read = read_topic(Cluster::shared(), &other);
     assert_eq!(read[0].key.as_deref(), Some(&b"k"[..]));
     assert!(read[0].headers.iter().any(|(name, _)| name == "traceparent"));
-}
-
-/// Sends 99 good units of other groups and one bad one at once; returns the bad one's refusal.
-pub fn among_good_units(target: &str, bad: ProcessAndForwardRequest) -> Refusal {
-    let source = Cluster::shared().create_topic("forward-in", 1, &[]);
-    run(async {
-        let client = connect(&shared_address());
-        let good = (0..99).map(|number| {
-            let group = format!("{target}-{number}");
-            unit(
-                &group,
-                vec![input(&source, 0, 0, 1)],
-                vec![keyed(text(target, &format!("good-{number}")), "key")],
-            )
-        });
-        let mut units: Vec<_> = good.collect();
-        units.insert(50, bad);
-        let sent: Vec<_> = units
-            .into_iter()
-            .map(|unit| {
-                let client = client.clone();
-                tokio::spawn(async move { forward(&client, unit).await })
-            })
-            .collect();
-        let mut refusals = Vec::new();
-        for answer in sent {
-            refusals.extend(answer.await.unwrap().err());
-        }
-        assert_eq!(refusals.len(), 1, "{refusals:?}");
-        refusals.remove(0)
-    })
-}
-
-fn a_stale_member_among_good_units_is_fenced_alone() {
-    let (source, target) = topics();
-    let member = GroupMember { generation_id: 4, member_id: "gone-1".to_owned(), group_instance_id: None };
-    let membership = Some(Membership::Member(member));
-    let bad = ProcessAndForwardRequest {
-        group: Some(ConsumerGroup { group_id: source.clone(), membership }),
-        inputs: vec![input(&source, 0, None, 1)],
-        outputs: vec![text(&target, "bad")],
-    };
-    among_good_units(&target, bad).expect(Code::Aborted, "CONSUMER_FENCED", "NO");
-    let read = values(&target);
-    assert!(read.len() == 99 && !read.contains(&"bad".to_owned()), "{}", read.len());
-}
-
-fn a_record_too_large_among_good_units_fails_alone() {
-    let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
-    let large = with_header(text(&target, "bad"), "filler", &"x".repeat(20_000));
-    let bad = ProcessAndForwardRequest { outputs: vec![large], ..ProcessAndForwardRequest::default() };
-    let refusal = among_good_units(&target, bad);
-    refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
-    assert_eq!(values(&target).len(), 99);
-}
-
-/// Kafka names the one at fault, and librdkafka tells its error of all records of the request.
-fn a_record_that_its_topic_rejects_among_good_units_fails_alone() {
-    let target = Cluster::shared().create_topic("forward-compacted", 1, &[("cleanup.policy", "compact")]);
-    let without_key = ProcessAndForwardRequest { outputs: vec![text(&target, "bad")], ..Default::default() };
-    let refusal = among_good_units(&target, without_key);
-    refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-    assert_eq!(values(&target).len(), 99);
-}
-
-/// One topic's request has two at fault, whom Kafka tells apart; the other's has one.
-fn records_that_two_topics_reject_fail_alone() {
-    let cluster = Cluster::shared();
-    let topics = ["a", "b"].map(|name| cluster.create_topic(name, 1, &[("cleanup.policy", "compact")]));
-    let without_key = |topic: &String| text(topic, "bad");
-    let with_key = |number: usize| keyed(text(&topics[number % 2], "good"), &number.to_string());
-    let bad = [&topics[0], &topics[1], &topics[0]].map(without_key);
-    let outputs = (0..20).map(with_key).chain(bad).chain((20..40).map(with_key));
-    let answers = run(async {
-        let client = connect(&shared_address());
-        let sent: Vec<_> = outputs
-            .map(|output| {
-                let client = client.clone();
-                let unit = ProcessAndForwardRequest { outputs: vec![output], ..Default::default() };
-                tokio::spawn(async move { forward(&client, unit).await })
-            })
-            .collect();
-        let mut answers = Vec::new();
-        for answer in sent {
-            answers.push(answer.await.unwrap());
-        }
-        answers
-    });
-    for (place, answer) in answers.into_iter().enumerate() {
-        match answer {
-            Ok(_) => assert!(!(20..23).contains(&place), "{place} was taken"),
-            Err(refusal) => {
-                refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-                assert!((20..23).contains(&place), "{place}: {refusal:?}");
-            }
-        }
-    }
-    assert_eq!((values(&topics[0]).len(), values(&topics[1]).len()), (20, 20));
-}
-
-fn a_record_too_large_costs_two_transactions() {
-    let target = Cluster::shared().create_topic("forward-small", 1, &[("max.message.bytes", "10000")]);
-    let one_lane =
-        over_tls().env("SIDECAR_INSTANCE_ID", &target).env("SIDECAR_TRANSACTIONS_LANES", "1").start();
-    one_lane.wait_ready(READY);
-    let large = with_header(text(&target, "bad"), "filler", &"x".repeat(20_000));
-    let good = (0..40).map(|number| text(&target, &number.to_string()));
-    let units = good.chain([large]).map(|output| ProcessAndForwardRequest {
-        outputs: vec![output],
-        ..ProcessAndForwardRequest::default()
-    });
-    let refused = run(async {
-        let client = connect(&one_lane.grpc_address());
-        let sent: Vec<_> = units
-            .map(|unit| {
-                let client = client.clone();
-                tokio::spawn(async move { forward(&client, unit).await })
-            })
-            .collect();
-        let mut refused = 0;
-        for answer in sent {
-            refused += usize::from(answer.await.unwrap().is_err());
-        }
-        refused
-    });
-    assert_eq!((refused, values(&target).len()), (1, 40));
-    let ended = |outcome: &str| {
-        metric(&one_lane, &format!("producer_transactions_total{{outcome=\"{outcome}\"}}"))
-            .unwrap_or_default()
-    };
-    // With all the others, then alone; one, where it came first.
-    assert!((1..=2).contains(&ended("aborted")), "{} were aborted", ended("aborted"));
-    assert!(ended("committed") <= 10, "{} were committed", ended("committed"));
-    // The producer of an aborted transaction is replaced.
-    wait_metric(&one_lane, "producer_lanes_ready", 1, READY);
 }
 
 fn what_is_wrong_with_a_unit_is_told_at_once() {

@@ -32,6 +32,7 @@ mod healing;
 mod malformed;
 mod outage;
 mod partitions;
+mod rules;
 mod secrets;
 mod stopping;
 mod stream_faults;
@@ -50,73 +51,80 @@ use testkit::Cluster;
 /// A test: its name and its body, which panics where it fails.
 type Test = (&'static str, fn());
 
+/// Tests that run beside each other.
+const TOGETHER: &[&[Test]] = &[
+    architecture::TESTS,
+    around::contract::TESTS,
+    around::health::TESTS,
+    around::limits::TESTS,
+    around::listening::TESTS,
+    around::logs::TESTS,
+    around::metrics::TESTS,
+    commands::TESTS,
+    dead_letters::TESTS,
+    debugging::TESTS,
+    delivery::TESTS,
+    deploy::broker::TESTS,
+    deploy::compose::TESTS,
+    deploy::dashboard::TESTS,
+    deploy::exported::TESTS,
+    deploy::kubernetes::TESTS,
+    deploy::lint::TESTS,
+    deploy::rules::TESTS,
+    dev::TESTS,
+    dlq::TESTS,
+    duplicates::TESTS,
+    failures::TESTS,
+    forward::TESTS,
+    forward::apart::TESTS,
+    healing::fatal::TESTS,
+    healing::stuck::TESTS,
+    malformed::TESTS,
+    partitions::TESTS,
+    rules::TESTS,
+    secrets::TESTS,
+    streams::TESTS,
+    topics::TESTS,
+    traces::TESTS,
+    traces::export::TESTS,
+    transactions::lanes::TESTS,
+    transactions::forbidden::TESTS,
+];
+
+/// Tests that break what others need, or measure; one after the other, in this order.
+const ALONE: &[&[Test]] = &[
+    transactions::hanging::TESTS,
+    stopping::TESTS,
+    deploy::life::TESTS,
+    faults::TESTS,
+    stream_faults::TESTS,
+    survival::TESTS,
+    fair::TESTS,
+    healing::TESTS,
+    outage::TESTS,
+    duplicates::alone::TESTS,
+    dead_letters::alone::TESTS,
+    rules::alone::TESTS,
+    dlq::alone::TESTS,
+    transactions::alone::TESTS,
+    transactions::late::TESTS,
+    transactions::waits::TESTS,
+    transactions::frozen::TESTS,
+    transactions::deadlines::TESTS,
+    transactions::swept::TESTS,
+    copy::TESTS,
+    around::crowd::TESTS,
+    around::outage::TESTS,
+    clients::TESTS,
+    clients::copy::TESTS,
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let together = [
-        architecture::TESTS,
-        around::contract::TESTS,
-        around::health::TESTS,
-        around::limits::TESTS,
-        around::listening::TESTS,
-        around::logs::TESTS,
-        around::metrics::TESTS,
-        commands::TESTS,
-        dead_letters::TESTS,
-        debugging::TESTS,
-        delivery::TESTS,
-        deploy::broker::TESTS,
-        deploy::compose::TESTS,
-        deploy::dashboard::TESTS,
-        deploy::exported::TESTS,
-        deploy::kubernetes::TESTS,
-        deploy::lint::TESTS,
-        deploy::rules::TESTS,
-        dev::TESTS,
-        dlq::TESTS,
-        duplicates::TESTS,
-        failures::TESTS,
-        forward::TESTS,
-        healing::fatal::TESTS,
-        healing::stuck::TESTS,
-        malformed::TESTS,
-        partitions::TESTS,
-        secrets::TESTS,
-        streams::TESTS,
-        topics::TESTS,
-        traces::TESTS,
-        traces::export::TESTS,
-        transactions::lanes::TESTS,
-        transactions::forbidden::TESTS,
-    ];
-    let alone = [
-        transactions::hanging::TESTS,
-        stopping::TESTS,
-        deploy::life::TESTS,
-        faults::TESTS,
-        stream_faults::TESTS,
-        survival::TESTS,
-        fair::TESTS,
-        healing::TESTS,
-        outage::TESTS,
-        duplicates::alone::TESTS,
-        dead_letters::alone::TESTS,
-        dlq::alone::TESTS,
-        transactions::alone::TESTS,
-        transactions::late::TESTS,
-        transactions::waits::TESTS,
-        transactions::frozen::TESTS,
-        transactions::deadlines::TESTS,
-        transactions::swept::TESTS,
-        copy::TESTS,
-        around::crowd::TESTS,
-        around::outage::TESTS,
-        clients::TESTS,
-        clients::copy::TESTS,
-    ];
-    let together = libtest_mimic::run(&arguments, trials(&together, || ()));
+    let together = libtest_mimic::run(&arguments, trials(TOGETHER, || ()));
     client::end_shared_sidecar();
     let one_by_one = Arguments { test_threads: Some(1), ..arguments };
-    let alone = libtest_mimic::run(&one_by_one, trials(&alone, heal));
+    let alone = libtest_mimic::run(&one_by_one, trials(ALONE, heal));
     Cluster::shutdown_shared();
     if together.has_failed() || alone.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -41,14 +41,20 @@ async fn counted(topics: &Topics, topic: &Topic) -> u32 {
     timeout(WAIT, topics.lookup(topic)).await.expect("metadata comes in time").expect("the topic is there")
 }
 
+fn batch_bytes_max(topics: &Topics, topic: &Topic) -> Option<usize> {
+    topics.rules(topic).and_then(|rules| rules.batch_bytes_max)
+}
+
 async fn until_limit(topics: &Topics, topic: &Topic, bytes: usize) {
     let mut look = tokio::time::interval(Duration::from_millis(10));
     let known = async {
-        while topics.batch_bytes_max(topic) != Some(bytes) {
+        while batch_bytes_max(topics, topic) != Some(bytes) {
             look.tick().await;
         }
     };
-    timeout(WAIT, known).await.unwrap_or_else(|_| panic!("{bytes}, not {:?}", topics.batch_bytes_max(topic)));
+    timeout(WAIT, known)
+        .await
+        .unwrap_or_else(|_| panic!("{bytes}, not {:?}", batch_bytes_max(topics, topic)));
 }
 
 fn the_limit_of_a_topic_is_known_and_followed() {
@@ -58,7 +64,7 @@ fn the_limit_of_a_topic_is_known_and_followed() {
     let plain = Topic::parse(&plain).unwrap();
     run(async {
         let topics = topics("limit", &[]);
-        assert_eq!(topics.batch_bytes_max(&small), None, "nobody asked for it");
+        assert_eq!(batch_bytes_max(&topics, &small), None, "nobody asked for it");
         assert_eq!(counted(&topics, &small).await, 2);
         until_limit(&topics, &small, 10_000).await;
         assert_eq!(counted(&topics, &plain).await, 1);
@@ -80,7 +86,7 @@ fn a_limit_that_the_principal_may_not_see_is_not_known_and_nothing_else_is_lost(
         let mut look = tokio::time::interval(REFRESH);
         for _ in 0..5 {
             look.tick().await;
-            assert_eq!(topics.batch_bytes_max(&topic), None);
+            assert_eq!(batch_bytes_max(&topics, &topic), None);
         }
         topics.forget(&topic);
         assert_eq!(counted(&topics, &topic).await, 2, "it is asked for as before");

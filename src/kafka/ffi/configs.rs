@@ -1,7 +1,7 @@
 //! Owns the question for a topic's own settings, which rust-rdkafka asks through clients of its own alone.
 //! Must never take a refusal for a setting that is not there.
 
-use std::{ffi::CStr, slice, time::Duration};
+use std::{collections::HashMap, ffi::CStr, slice, time::Duration};
 
 use rdkafka::{
     ClientContext,
@@ -21,16 +21,16 @@ use rdkafka::{
 use super::{Owned, WORDS_BYTES, c_text, milliseconds, text};
 use crate::record::Topic;
 
-/// Asks for one setting of a topic, as it is in force; blocks for up to `wait`. None where the brokers know no such setting.
+/// Asks for settings of a topic, as they are in force; blocks for up to `wait`. Those that the brokers do not know are left out.
 ///
 /// # Errors
 /// Why nothing is known; `TopicAuthorizationFailed` where the principal may not describe the topic's configuration.
-pub fn topic_setting<C: ClientContext>(
+pub fn topic_settings<C: ClientContext>(
     client: &Client<C>,
     topic: &Topic,
-    name: &str,
+    names: &[&'static str],
     wait: Duration,
-) -> Result<Option<String>, RDKafkaErrorCode> {
+) -> Result<HashMap<&'static str, String>, RDKafkaErrorCode> {
     let topic = c_text(topic.as_str()).map_err(|error| error.code)?;
     let client = client.native_ptr();
     let nothing = RDKafkaErrorCode::InvalidArgument;
@@ -62,20 +62,20 @@ pub fn topic_setting<C: ClientContext>(
         let mut count = 0;
         let found = rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
         match (found.is_null(), count) {
-            (false, 1) => setting_of(*found, name),
+            (false, 1) => settings_of(*found, names),
             (true, _) | (false, _) => Err(nothing),
         }
     }
 }
 
-/// Finds a setting in what was answered for a topic.
+/// Finds settings in what was answered for a topic.
 ///
 /// # Safety
 /// The resource must be one of an event's that lives.
-unsafe fn setting_of(
+unsafe fn settings_of(
     resource: *const rd_kafka_ConfigResource_t,
-    name: &str,
-) -> Result<Option<String>, RDKafkaErrorCode> {
+    names: &[&'static str],
+) -> Result<HashMap<&'static str, String>, RDKafkaErrorCode> {
     // SAFETY: the caller's promise; names and values are copied, or compared here.
     unsafe {
         let refused = RDKafkaErrorCode::from(rd_kafka_ConfigResource_error(resource));
@@ -85,13 +85,14 @@ unsafe fn setting_of(
         let mut count = 0;
         let entries = rd_kafka_ConfigResource_configs(resource, &raw mut count);
         if entries.is_null() {
-            return Ok(None);
+            return Ok(HashMap::new());
         }
-        let is_asked = |entry| {
+        let asked = |entry| {
             let own = rd_kafka_ConfigEntry_name(entry);
-            !own.is_null() && CStr::from_ptr(own).to_bytes() == name.as_bytes()
+            let own = (!own.is_null()).then(|| CStr::from_ptr(own).to_bytes())?;
+            let name = names.iter().find(|name| name.as_bytes() == own)?;
+            Some((*name, text(rd_kafka_ConfigEntry_value(entry))))
         };
-        let found = slice::from_raw_parts(entries, count).iter().find(|entry| is_asked(**entry));
-        Ok(found.map(|entry| text(rd_kafka_ConfigEntry_value(*entry))))
+        Ok(slice::from_raw_parts(entries, count).iter().filter_map(|entry| asked(*entry)).collect())
     }
 }

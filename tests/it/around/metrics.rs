@@ -12,7 +12,10 @@ use tonic::{Code, Request, client::Grpc};
 
 use super::{SERVICE, channel, check, listening, metric, ready, wait_metric};
 use crate::{
-    client::{READY, connect, keyed, over_tls, run, send, shared_address, text, with_header, with_shared},
+    client::{
+        READY, connect, keyed, over_tls, over_tls_limited, run, send, shared_address, text, with_header,
+        with_shared,
+    },
     commands::without_brokers,
     streams::{error, exchange, frame, open},
 };
@@ -258,8 +261,8 @@ fn buckets_show_sampled_traces() {
 }
 
 fn records_that_go_again_for_anothers_sake_are_counted() {
-    let topic = Cluster::shared().create_topic("again", 1, &[("cleanup.policy", "compact")]);
-    let sidecar = ready(over_tls());
+    let topic = Cluster::shared().create_topic("limited-again", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = ready(over_tls_limited());
     assert_eq!(metric(&sidecar, "producer_retries_total"), Some(0));
     // A compacted topic refuses what has no key, and with it the whole request.
     let records = ["a", "b", "c"].map(|key| keyed(text(&topic, "v"), key)).into_iter();

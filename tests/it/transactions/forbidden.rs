@@ -10,7 +10,7 @@ use tonic::Code;
 use super::STEP;
 use crate::{
     client::{READY, Refusal, connect, over_tls, run, shared_address, text},
-    forward::{among_good_units, forward, input, unit, values},
+    forward::{apart::among_good_units, forward, input, unit, values},
 };
 
 crate::tests!(
@@ -44,7 +44,7 @@ fn a_forbidden_output_fails_its_unit_alone() {
         outputs,
         ..ProcessAndForwardRequest::default()
     };
-    let refusal = among_good_units(&good, of(vec![text(&forbidden, "bad")]));
+    let refusal = among_good_units(&shared_address(), &good, of(vec![text(&forbidden, "bad")]));
     expect_forbidden(&refusal, "TOPIC_AUTHORIZATION_FAILED");
     assert_eq!(refusal.metadata.get("topic"), Some(&forbidden), "{refusal:?}");
     // Which of two topics it is librdkafka does not say.

@@ -144,5 +144,8 @@ fn standing_rules() -> Vec<Acl> {
         Acl::deny(USER, Operation::All, Resource::TopicPrefix("hidden-".to_owned())),
         Acl::allow(LIMITED_USER, Operation::Describe, Resource::TopicPrefix("limited-".to_owned())),
         Acl::allow(LIMITED_USER, Operation::Write, Resource::TopicPrefix("limited-".to_owned())),
+        Acl::allow(LIMITED_USER, Operation::Read, Resource::TopicPrefix("limited-".to_owned())),
+        Acl::allow(LIMITED_USER, Operation::Read, Resource::Group(all())),
+        Acl::allow(LIMITED_USER, Operation::All, Resource::TransactionalId(all())),
     ]
 }

@@ -1,0 +1,157 @@
+//! What a topic's configuration says of its records: what it surely refuses is refused before Kafka has it, and what it may take is not.
+
+use std::time::{Duration, Instant};
+
+use producer_sidecar::grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result};
+use testkit::{ApiKey, Cluster, Sidecar, read_topic};
+use tonic::Code;
+
+use crate::{
+    around::metric,
+    client::{Client, READY, Refusal, connect, keyed, over_tls, run, send, text, through_proxies},
+    dead_letters::{burying_in, check_letter, full, header, started},
+    streams::exchange,
+};
+
+crate::tests!(
+    what_a_topics_rules_refuse_is_never_handed_over,
+    a_rule_that_is_lifted_refuses_nothing_any_more,
+);
+
+pub mod alone {
+    //! The same while the brokers tell nobody what their topics take.
+    use super::kafka_judges_where_it_does_not_tell_its_rules;
+
+    crate::tests!(kafka_judges_where_it_does_not_tell_its_rules);
+}
+
+/// Sends records until one is refused without being handed over, because its topic's rules are known; returns that refusal.
+async fn until_rules_are_known(client: &Client, record: impl Fn() -> ProducerRecord) -> Refusal {
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    let refused = async {
+        loop {
+            look.tick().await;
+            let refusal = send(client, record()).await.unwrap_err();
+            refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+            if !refusal.metadata.contains_key("attempts") {
+                return refusal;
+            }
+        }
+    };
+    tokio::time::timeout(READY, refused).await.expect("the rules are asked for after the first record")
+}
+
+fn what_a_topics_rules_refuse_is_never_handed_over() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("letters", 3, &[]);
+    let compacted = cluster.create_topic("compacted", 3, &[("cleanup.policy", "compact")]);
+    let dated = cluster.create_topic("dated", 1, &[("message.timestamp.after.max.ms", "60000")]);
+    let sidecar = burying_in(&letters);
+    let without_key =
+        || ProducerRecord { record_key: None, partition: Some(1), ..full(&compacted, "no key") };
+    let microseconds = || {
+        let timestamp = Some(prost_types::Timestamp { seconds: 100_000_000_000, nanos: 0 });
+        ProducerRecord { timestamp, ..full(&dated, "ahead") }
+    };
+    let refusals = run(async {
+        let client = connect(&sidecar.grpc_address());
+        let of_key = until_rules_are_known(&client, without_key).await;
+        (of_key, until_rules_are_known(&client, microseconds).await)
+    });
+    for (refusal, topic, name, partition) in
+        [(refusals.0, &compacted, "INVALID_RECORD", "1"), (refusals.1, &dated, "INVALID_TIMESTAMP", "0")]
+    {
+        let told = ["kafkaError", "partition"].map(|field| refusal.metadata[field].as_str());
+        assert_eq!(told, [name, partition], "{refusal:?}");
+        let letter = check_letter(&refusal, &letters, topic);
+        assert_eq!(header(&letter, "dlq-attempts"), Some("0"), "{letter:?}");
+        // The letters' topic would not take that time either.
+        let is_ahead = header(&letter, "dlq-timestamp") == Some("100000000000000");
+        assert_eq!(is_ahead, name == "INVALID_TIMESTAMP", "{letter:?}");
+    }
+    // All of them at once, and the good ones between them go on; unless the machine stood still, and Kafka was not asked in time.
+    let none_went = (0..3).any(|frame| of_many(&sidecar, &compacted, frame));
+    assert!(none_went, "none of a frame's bad records is handed over");
+    assert_eq!(read_topic(cluster, &compacted).len() % 500, 0);
+}
+
+/// Sends a frame half of which has no key; returns whether none of those was handed over.
+fn of_many(sidecar: &Sidecar, compacted: &str, frame: u64) -> bool {
+    let record = |number: usize| match number % 2 {
+        0 => keyed(text(compacted, &number.to_string()), &number.to_string()),
+        _ => text(compacted, "no key"),
+    };
+    let retries = metric(sidecar, "producer_retries_total");
+    let records = (0..1_000).map(record).collect();
+    let frame = SendBatchRequest { sequence: frame + 1, records, ..Default::default() };
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), vec![frame]));
+    end.unwrap();
+    let mut handed_over = 0;
+    for (number, result) in answers[0].results.iter().enumerate() {
+        match &result.result {
+            Some(record_result::Result::Receipt(_)) => assert_eq!(number % 2, 0),
+            Some(record_result::Result::Error(error)) => {
+                assert!(number % 2 == 1 && error.reason() == ErrorReason::RecordRejected, "{error:?}");
+                handed_over += usize::from(error.metadata.contains_key("attempts"));
+            }
+            None => panic!("{number} has no answer"),
+        }
+    }
+    handed_over == 0 && metric(sidecar, "producer_retries_total") == retries
+}
+
+/// What is known of a topic is refreshed after a minute; a record is refused by what was just asked for.
+fn a_rule_that_is_lifted_refuses_nothing_any_more() {
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("lifted", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", "off"));
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        until_rules_are_known(&client, || text(&topic, "no key")).await;
+        cluster.alter_topic_config(&topic, &[("cleanup.policy", "delete")]);
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        let taken = async {
+            while send(&client, text(&topic, "no key")).await.is_err() {
+                look.tick().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), taken).await.expect("the rule is lifted");
+    });
+    assert_eq!(read_topic(cluster, &topic).len(), 1);
+}
+
+/// The question is waited for once, a second at most, and not for every record.
+fn kafka_judges_where_it_does_not_tell_its_rules() {
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("silent", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = started(through_proxies().env("SIDECAR_DEAD_LETTERS_TOPIC", "off"));
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        until_rules_are_known(&client, || text(&topic, "no key")).await;
+        for proxy in cluster.proxies() {
+            proxy.hold(ApiKey::DescribeConfigs);
+        }
+        // What was asked for a moment ago still counts.
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        let judged = async {
+            loop {
+                look.tick().await;
+                let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
+                refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+                if refusal.metadata.contains_key("attempts") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(READY, judged).await.expect("Kafka judges");
+        let begun = Instant::now();
+        for _ in 0..10 {
+            let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
+            assert_eq!(refusal.metadata["attempts"], "1", "{refusal:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?} for ten", begun.elapsed());
+        send(&client, keyed(text(&topic, "good"), "key")).await.unwrap();
+    });
+    cluster.heal();
+    assert_eq!(read_topic(cluster, &topic).len(), 1);
+}
