@@ -20,11 +20,15 @@ pub mod time;
 pub mod traced;
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{
@@ -45,7 +49,7 @@ use crate::{
         forward::{Forwarded, Forwarder},
         send::Sender,
     },
-    record::{Receipt, Record},
+    record::Record,
     telemetry::{
         failures::Failures,
         spans::{CallSpan, SendSpan, Spans},
@@ -72,6 +76,15 @@ pub struct Service {
 
 /// What a call holds while it is in progress.
 pub(crate) type Admission = (Call, OwnedSemaphorePermit);
+
+/// A call of Send that may go on.
+struct Sending {
+    record: Record,
+    span: SendSpan,
+    arrived: Instant,
+    deadline: Instant,
+    admission: Admission,
+}
 
 impl Service {
     /// Makes the service over the pipeline.
@@ -115,21 +128,22 @@ impl Service {
         Ok((call, permit))
     }
 
-    async fn send_one(&self, request: Request<SendRequest>, call: &CallSpan) -> Result<Receipt, Failure> {
+    /// Does all of a call of Send that needs no waiting. The request goes in here, so that a call that waits does not keep it.
+    fn begin(&self, request: Request<SendRequest>) -> (CallSpan, Result<Sending, Failure>) {
+        let call = traced::call_of(request.extensions());
+        let sending = self.admitted(request, &call);
+        (call, sending)
+    }
+
+    fn admitted(&self, request: Request<SendRequest>, call: &CallSpan) -> Result<Sending, Failure> {
         let arrived = Arrival::of(request.extensions());
-        let _admission = self.admit()?;
+        let admission = self.admit()?;
         let (metadata, _, message) = request.into_parts();
         let mut record = decode::send_request(message, &self.limits, now_ms())?;
         let span = self.spans.send(call, &record);
         self.stamper(call, &span).stamp(&mut record);
         let deadline = self.deadlines.of_call(&metadata, arrived);
-        // Many calls may wait for long.
-        drop(metadata);
-        let (topic, sampled) = (record.topic.clone(), exemplar::trace_id(&record));
-        let outcome = self.sender.send(record, "record", deadline).await;
-        self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
-        span.ended(&outcome);
-        outcome
+        Ok(Sending { record, span, arrived, deadline, admission })
     }
 
     async fn forward_one(
@@ -180,12 +194,32 @@ impl Service {
 impl ProducerService for Service {
     type SendBatchStream = Answers;
 
-    async fn send(&self, request: Request<SendRequest>) -> Result<Response<SendResponse>, Status> {
-        let call = traced::call_of(request.extensions());
-        match self.send_one(request, &call).await {
-            Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode::receipt(receipt)) })),
-            Err(failure) => Err(self.refuse(&failure, &call)),
-        }
+    /// As `async_trait` would write it, save that what needs no waiting is done outside of the future: many calls may wait for
+    /// long, and each keeps all that its future ever held.
+    fn send<'service, 'call>(
+        &'service self,
+        request: Request<SendRequest>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<SendResponse>, Status>> + Send + 'call>>
+    where
+        'service: 'call,
+        Self: 'call,
+    {
+        let (call, sending) = self.begin(request);
+        let Sending { record, span, arrived, deadline, admission } = match sending {
+            Ok(sending) => sending,
+            Err(failure) => return Box::pin(std::future::ready(Err(self.refuse(&failure, &call)))),
+        };
+        let (topic, sampled) = (record.topic.clone(), exemplar::trace_id(&record));
+        Box::pin(async move {
+            let outcome = self.sender.send(record, "record", deadline).await;
+            drop(admission);
+            self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
+            span.ended(&outcome);
+            match outcome {
+                Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode::receipt(receipt)) })),
+                Err(failure) => Err(self.refuse(&failure, &call)),
+            }
+        })
     }
 
     async fn send_batch(

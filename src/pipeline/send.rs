@@ -103,15 +103,25 @@ impl Sender {
     ///
     /// # Errors
     /// A failure that says whether the record may be in Kafka.
-    pub async fn send(&self, record: Record, path: &str, deadline: Instant) -> Outcome {
-        let records = vec![Ok(record)];
-        only(Batch::accept(self, records, |_| path.to_owned(), (Content::Records, deadline)).await).await
+    pub fn send<'a>(
+        &'a self,
+        record: Record,
+        path: &'a str,
+        deadline: Instant,
+    ) -> impl Future<Output = Outcome> + use<'a> {
+        self.send_alone(record, path, (Content::Records, deadline))
     }
 
     /// The same for a dead letter, of which no other is made.
     pub(super) async fn send_letter(&self, letter: Record, deadline: Instant) -> Outcome {
-        let content = (Content::DeadLetters, deadline);
-        only(Batch::accept(self, vec![Ok(letter)], |_| "letter".to_owned(), content).await).await
+        self.send_alone(letter, "letter", (Content::DeadLetters, deadline)).await
+    }
+
+    /// The state of accepting a record is several times that of waiting for it, and many records may wait for long: so it is
+    /// kept apart, for as long as it lasts.
+    async fn send_alone(&self, record: Record, path: &str, content: (Content, Instant)) -> Outcome {
+        let accepting = Batch::accept(self, vec![Ok(record)], |_| path.to_owned(), content);
+        only(Box::pin(accepting).await).await
     }
 
     pub(super) const fn way(&self) -> &Arc<Way> {
@@ -149,8 +159,8 @@ impl Sender {
         if let Some(failure) = refusal(&self.way.reachability.now()) {
             return Err(failure);
         }
-        let count = match self.way.topics.partitions(topic) {
-            Some(answer) => answer?,
+        let count = match self.way.topics.found(topic) {
+            Some(found) => found?.partitions,
             None => self.lookup(topic, deadline).await?,
         };
         if in_range(Some(partition), count) { Ok(count) } else { self.lookup_again(topic, deadline).await }
