@@ -104,7 +104,6 @@ const ALONE: &[&[Test]] = &[
     outage::TESTS,
     duplicates::alone::TESTS,
     dead_letters::alone::TESTS,
-    rules::alone::TESTS,
     dlq::alone::TESTS,
     transactions::alone::TESTS,
     transactions::late::TESTS,

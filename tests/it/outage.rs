@@ -54,8 +54,8 @@ const SAMPLED_EVERY: Duration = Duration::from_secs(1);
 /// How long what is on its way may take once the brokers are back.
 const SETTLED: Duration = Duration::from_secs(90);
 
-/// While no broker is connected callers are told after `brokers_wait_ms`; frozen ones are waited for until the callers' deadlines, and
-/// so twice as many calls wait at once, 7 KiB each.
+/// While no broker is connected callers are told after `brokers_wait_ms`. That brokers are frozen is noticed later, and until then
+/// callers wait for their deadlines: more calls wait at once, some 7 KiB each.
 const RSS_BYTES_MAX: u64 = 150 << 20;
 const RSS_BYTES_MAX_FROZEN: u64 = 180 << 20;
 /// What librdkafka's clients, ten of them with their spares, need more while they look for their brokers; 30 and 75 were seen,
