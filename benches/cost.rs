@@ -1,7 +1,7 @@
 //! What deduplication and dead letters cost while nothing fails: a sidecar with both as they are by default beside one without,
 //! in turns within one run, both with and without message ids. Medians of the rounds; the ratios are what is to be compared, beside
 //! the control, which compares two sidecars that are alike.
-//! `ROUNDS` asks for other than nine rounds, `LOADS` for other than all shapes of load, such as `1x64,100x4`.
+//! `ROUNDS` asks for other than forty rounds, `LOADS` for other than all shapes of load, such as `1x64,100x4`.
 
 #![expect(
     clippy::expect_used,

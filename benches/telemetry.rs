@@ -1,6 +1,6 @@
 //! What traces cost whose receiver takes connections and never answers: a sidecar that records every call beside one that
 //! records none, in turns within one run. Medians of the rounds; the ratios are what is to be compared.
-//! `ROUNDS` asks for other than nine rounds.
+//! `ROUNDS` asks for other than forty rounds.
 
 #![expect(
     clippy::expect_used,

@@ -127,6 +127,7 @@ impl App {
         let reachability = Arc::clone(&way.reachability);
         let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&sender).write_dead_letters(dead));
+        tokio::spawn(Arc::clone(&sender).age_message_ids());
         let (tell, readiness) =
             watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false, None));
         let forwarder = connect::forwarder(config, &access, &sender, &metrics)?;

@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    Outcome,
     batch::not_written,
     dead_letters::{Dead, now_ms},
-    duplicates::Brought,
     held::{Flow, Item},
     judged::Judge,
     send::{Flows, Sender, in_range, out_of_range, refusal},
-    ticket::Ticket,
+    ticket::{Answers, Ticket},
     way::Mark,
 };
 use crate::{
@@ -56,11 +55,14 @@ pub enum Content {
 pub(super) enum Accepted {
     /// It is on its way.
     Marked(Mark),
-    /// One like it is on its way, or its dead letter, and tells its outcome.
-    Attached,
-    /// It is not on its way: refused, surely not written, or brought before.
-    Answered(Ticket, Outcome),
+    /// Its dead letter is, which tells its outcome.
+    Buried,
+    /// It is not on its way: refused.
+    Refused(Ticket, Failure),
 }
+
+/// The tickets of records, as far as they go their way.
+pub(super) type Tickets = SmallVec<[Option<Ticket>; 1]>;
 
 // === impl Accepting ===
 
@@ -69,26 +71,52 @@ impl<'a> Accepting<'a> {
         Self { sender, content, deadline, last: None, touched: Vec::new() }
     }
 
+    /// Makes the tickets of the first records, as far as they are of one topic, and looks them up by their message ids: none for
+    /// those that are told or will be, because one like them came before. `first` is the number of the first of them in
+    /// `answers`, `path` names a record by that number.
+    pub(super) fn bring(
+        &self,
+        records: &[Result<Record, Failure>],
+        (answers, first): (&Answers, usize),
+        path: impl Fn(usize) -> String,
+    ) -> Tickets {
+        let topic = records.iter().flatten().map(|record| &record.topic).next();
+        let count = self.of_one_topic(records, topic);
+        let mut tickets: Tickets = (first..first + count).map(|index| Some(answers.ticket(index))).collect();
+        let (Some(duplicates), Some(topic)) = (&self.sender.duplicates, topic) else { return tickets };
+        let answered = duplicates.bring(&records[..count], &mut tickets);
+        for _ in tickets.iter().filter(|ticket| ticket.is_none()) {
+            self.sender.metrics.duplicate();
+        }
+        for (place, outcome) in answered {
+            match &outcome {
+                Ok(_) => self.sender.metrics.duplicate(),
+                Err(failure) => self.sender.metrics_of(topic).error(failure.reason()),
+            }
+            let located = |failure: Failure| failure.topic(topic).within(&path(first + place));
+            if let Some(ticket) = tickets.get_mut(place).and_then(Option::take) {
+                ticket.tell(outcome.map_err(located));
+            }
+        }
+        tickets
+    }
+
+    /// Returns how many of the first records are brought together. Where their topic has to be looked up first only one is: who
+    /// brings one like the others does not have to wait for that.
+    fn of_one_topic(&self, records: &[Result<Record, Failure>], topic: Option<&Topic>) -> usize {
+        let is_known = || topic.is_none_or(|topic| self.sender.way.topics.found(topic).is_some());
+        if records.len() == 1 || !is_known() {
+            return 1;
+        }
+        let is_of_it = |record: &Result<Record, Failure>| match record {
+            Ok(record) => Some(&record.topic) == topic,
+            Err(_) => true,
+        };
+        records.iter().take_while(|record| is_of_it(record)).count()
+    }
+
     /// Accepts a record behind all that were accepted before it for its partition.
-    pub(super) async fn accept(&mut self, record: Record, ticket: Ticket) -> Accepted {
-        let brought = match (&self.sender.duplicates, &record.message_id) {
-            (Some(duplicates), Some(id)) => duplicates.bring(&record, id, ticket),
-            (None, _) | (_, None) => Brought::New(ticket),
-        };
-        let mut ticket = match brought {
-            Brought::New(ticket) => ticket,
-            Brought::Attached => {
-                self.sender.metrics.duplicate();
-                return Accepted::Attached;
-            }
-            Brought::Answered(ticket, outcome) => {
-                match &outcome {
-                    Ok(_) => self.sender.metrics.duplicate(),
-                    Err(failure) => self.sender.metrics_of(&record.topic).error(failure.reason()),
-                }
-                return Accepted::Answered(ticket, outcome.map_err(|failure| failure.topic(&record.topic)));
-            }
-        };
+    pub(super) async fn accept(&mut self, record: Record, mut ticket: Ticket) -> Accepted {
         let mut share = match self.sender.budget.take(record.bytes()) {
             Ok(share) => share,
             Err(failure) => return self.refused(&record, ticket, failure),
@@ -119,7 +147,7 @@ impl<'a> Accepting<'a> {
                 let (partition, deadline) = (failure.failed_partition(), self.deadline);
                 let dead = Dead { record, ticket, share, failure, partition, accepted_ms, deadline };
                 letters.take(dead, to);
-                Accepted::Attached
+                Accepted::Buried
             }
         }
     }
@@ -129,7 +157,7 @@ impl<'a> Accepting<'a> {
         if self.content == Content::Records {
             self.sender.metrics_of(&record.topic).error(failure.reason());
         }
-        Accepted::Answered(ticket, Err(failure.topic(&record.topic)))
+        Accepted::Refused(ticket, failure.topic(&record.topic))
     }
 
     /// Hands over what was accepted, as far as it may go now.

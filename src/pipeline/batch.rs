@@ -45,7 +45,7 @@ impl Batch {
         (content, deadline): (Content, Instant),
     ) -> Self {
         let mut batch = Self {
-            answers: Answers::new(records.len()),
+            answers: Answers::new(records.len(), sender.duplicates.clone()),
             marks: Vec::with_capacity(records.len()),
             deadline,
             brokers_by: sender.brokers_by(),
@@ -53,22 +53,29 @@ impl Batch {
             metrics: Arc::clone(sender.metrics()),
         };
         let mut accepting = Accepting::new(sender, content, deadline);
-        for (index, record) in records.into_iter().enumerate() {
-            let accepted = match record {
-                Ok(record) => accepting.accept(record, batch.answers.ticket(index)).await,
-                Err(failure) => {
-                    batch.answers.tell(index, Err(failure));
-                    Accepted::Attached
-                }
-            };
-            batch.marks.push(match accepted {
-                Accepted::Marked(mark) => Some(mark),
-                Accepted::Attached => None,
-                Accepted::Answered(ticket, outcome) => {
-                    ticket.tell(outcome.map_err(|failure| failure.within(&path(index))));
-                    None
-                }
-            });
+        let mut records = records.into_iter();
+        while !records.as_slice().is_empty() {
+            let first = batch.marks.len();
+            let tickets = accepting.bring(records.as_slice(), (&batch.answers, first), &path);
+            // The tickets go first: where there are no more, no record is taken.
+            for (ticket, record) in tickets.into_iter().zip(records.by_ref()) {
+                let index = batch.marks.len();
+                batch.marks.push(match (ticket, record) {
+                    (None, _) => None,
+                    (Some(ticket), Ok(record)) => match accepting.accept(record, ticket).await {
+                        Accepted::Marked(mark) => Some(mark),
+                        Accepted::Buried => None,
+                        Accepted::Refused(ticket, failure) => {
+                            ticket.tell(Err(failure.within(&path(index))));
+                            None
+                        }
+                    },
+                    (Some(ticket), Err(failure)) => {
+                        ticket.tell(Err(failure));
+                        None
+                    }
+                });
+            }
         }
         accepting.hand_over();
         batch

@@ -124,6 +124,13 @@ impl Sender {
         only(Box::pin(accepting).await).await
     }
 
+    /// Counts the age of message ids, for as long as the sidecar runs; ends at once where deduplication is off.
+    pub async fn age_message_ids(self: Arc<Self>) {
+        if let Some(duplicates) = &self.duplicates {
+            duplicates.age().await;
+        }
+    }
+
     pub(super) const fn way(&self) -> &Arc<Way> {
         &self.way
     }

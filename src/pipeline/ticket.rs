@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Outcome, duplicates::Claim};
+use super::{
+    Outcome,
+    duplicates::{Claim, Duplicates},
+};
 use crate::failure::{Failure, Reason};
 
 /// The outcomes, as those who wait for them see them; dropping it means that nobody does any more.
@@ -30,6 +33,8 @@ pub struct Ticket {
 struct Shared {
     state: Mutex<State>,
     all_told: Notify,
+    /// Who hears of the ends of records with message ids; none where deduplication is off.
+    duplicates: Option<Arc<Duplicates>>,
 }
 
 #[derive(Debug)]
@@ -42,23 +47,19 @@ struct State {
 // === impl Answers ===
 
 impl Answers {
-    /// Makes room for so many outcomes; each needs a [`Ticket`] or [`Answers::tell`].
+    /// Makes room for so many outcomes; each needs a [`Ticket`]. `duplicates` are those whose claims the
+    /// tickets may have.
     #[must_use]
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, duplicates: Option<Arc<Duplicates>>) -> Self {
         let outcomes = std::iter::repeat_with(|| None).take(count).collect();
         let state = State { outcomes, open: count, is_awaited: true };
-        Self(Arc::new(Shared { state: Mutex::new(state), all_told: Notify::new() }))
+        Self(Arc::new(Shared { state: Mutex::new(state), all_told: Notify::new(), duplicates }))
     }
 
     /// Makes the ticket of a record.
     #[must_use]
     pub fn ticket(&self, index: usize) -> Ticket {
         Ticket { shared: Some(Arc::clone(&self.0)), index, claim: None }
-    }
-
-    /// Tells the outcome of a record that got no ticket.
-    pub fn tell(&self, index: usize, outcome: Outcome) {
-        self.0.tell(index, outcome);
     }
 
     /// Waits until all outcomes are told, at most until that moment; returns whether they are.
@@ -103,19 +104,16 @@ impl Drop for Answers {
 impl Ticket {
     /// Tells the outcome.
     pub fn tell(mut self, outcome: Outcome) {
-        if let Some(claim) = self.claim.take() {
-            claim.settle(&outcome);
+        let Some(shared) = self.shared.take() else { return };
+        if let (Some(duplicates), Some(claim)) = (&shared.duplicates, self.claim.take()) {
+            duplicates.settle(&claim, &outcome);
         }
-        if let Some(shared) = self.shared.take() {
-            shared.tell(self.index, outcome);
-        }
+        shared.tell(self.index, outcome);
     }
 
     /// Has the outcome told to others who bring the same record, too.
-    #[must_use]
-    pub fn with(mut self, claim: Claim) -> Self {
+    pub const fn claims(&mut self, claim: Claim) {
         self.claim = Some(claim);
-        self
     }
 
     /// Notes that the record is on its way: from now on its outcome may be lost, and is not simply "not written".
@@ -128,7 +126,8 @@ impl Ticket {
     /// Returns whether others brought the same record and wait for it.
     #[must_use]
     pub fn has_company(&self) -> bool {
-        self.claim.as_ref().is_some_and(Claim::has_company)
+        let duplicates = self.shared.as_ref().and_then(|shared| shared.duplicates.as_ref());
+        duplicates.zip(self.claim.as_ref()).is_some_and(|(duplicates, claim)| duplicates.has_company(claim))
     }
 
     /// Returns whether somebody still waits for the outcome.
@@ -141,6 +140,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
+            if let (Some(duplicates), Some(claim)) = (&shared.duplicates, self.claim.take()) {
+                duplicates.lost(&claim);
+            }
             shared.tell(self.index, Err(Failure::new(Reason::Internal, "the record's outcome was lost")));
         }
     }
@@ -178,9 +180,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_woken_when_all_are_told_and_hears_them_in_order() {
-        let answers = Answers::new(3);
+        let answers = Answers::new(3, None);
         let (first, last) = (answers.ticket(0), answers.ticket(2));
-        answers.tell(1, receipt(1));
+        answers.ticket(1).tell(receipt(1));
         last.tell(receipt(2));
         assert!(!answers.all_told_by(Instant::now()).await);
         assert_eq!(answers.open(), [0]);
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_answered_otherwise_and_later_words_are_not_heard() {
-        let answers = Answers::new(2);
+        let answers = Answers::new(2, None);
         let (first, second) = (answers.ticket(0), answers.ticket(1));
         first.tell(receipt(0));
         assert!(second.is_awaited());
@@ -206,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_lost_ticket_is_said_and_dropped_answers_are_awaited_by_nobody() {
-        let answers = Answers::new(1);
+        let answers = Answers::new(1, None);
         drop(answers.ticket(0));
         let outcomes = answers.take(|_| unreachable!("it is told"));
         assert_eq!(outcomes[0].as_ref().unwrap_err().reason(), Reason::Internal);
-        let dropped = Answers::new(1);
+        let dropped = Answers::new(1, None);
         let ticket = dropped.ticket(0);
         drop(dropped);
         assert!(!ticket.is_awaited());

@@ -1,7 +1,7 @@
 //! A record that is sent again with its `message_id` is written once, whatever became of the first call; and what is not the
 //! same is told apart.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use producer_sidecar::grpc::proto::{
     ProducerRecord, Receipt, SendBatchRequest, record_result::Result as RecordOutcome,
@@ -19,6 +19,7 @@ crate::tests!(
     a_record_that_is_sent_again_is_answered_by_the_first,
     many_at_the_same_time_are_one_record,
     a_frame_with_the_same_record_twice_has_two_receipts_of_one,
+    a_frame_of_several_topics_and_wrong_records_is_answered_in_its_order,
     another_content_under_the_same_id_is_refused,
     ids_are_forgotten_by_age_and_count_and_off_by_setting,
 );
@@ -101,6 +102,49 @@ fn a_frame_with_the_same_record_twice_has_two_receipts_of_one() {
     let RecordOutcome::Error(error) = &outcomes[3] else { panic!("{outcomes:?}") };
     assert!(format!("{error:?}").contains("records[3].message_id"), "{error:?}");
     assert_eq!(count(&topic), 2);
+}
+
+fn a_frame_of_several_topics_and_wrong_records_is_answered_in_its_order() {
+    let topics = ["again-one", "again-two"].map(|name| Cluster::shared().create_topic(name, 3, &[]));
+    let records: Vec<_> = (0..40)
+        .map(|number: usize| match number % 8 {
+            // Neither a topic nor anything else.
+            3 => ProducerRecord::default(),
+            5 => text(&topics[0], &number.to_string()),
+            // The one before it again, a frame's first too.
+            6 => identified(&topics[number / 8 % 2], "same", "same"),
+            _ => identified(&topics[number / 4 % 2], &number.to_string(), &format!("id-{number}")),
+        })
+        .collect();
+    let frame =
+        |sequence| SendBatchRequest { sequence, records: records.clone(), ..SendBatchRequest::default() };
+    let (answers, end) = run(exchange(&shared_address(), vec![frame(1), frame(2)]));
+    end.unwrap();
+    let mut same = HashMap::new();
+    for (answer, number) in
+        answers.iter().flat_map(|answer| (0..).map(move |number: usize| (answer, number)).take(40))
+    {
+        let is_again = answer.sequence == 2;
+        match answer.results[number].result.as_ref().unwrap() {
+            RecordOutcome::Error(error) => {
+                assert_eq!(number % 8, 3, "{error:?}");
+                assert!(format!("{error:?}").contains(&format!("records[{number}].")), "{error:?}");
+            }
+            RecordOutcome::Receipt(receipt) if number % 8 == 6 => {
+                let first = same.entry(receipt.topic.clone()).or_insert_with(|| place(receipt));
+                assert_eq!(
+                    (*first, receipt.topic.as_str()),
+                    (place(receipt), topics[number / 8 % 2].as_str())
+                );
+            }
+            RecordOutcome::Receipt(receipt) => {
+                assert_eq!(receipt.duplicate, is_again && number % 8 != 5, "{number}: {receipt:?}");
+            }
+        }
+    }
+    // Of each topic: one "same"; those without id come twice.
+    let written: Vec<_> = topics.iter().map(|topic| count(topic)).collect();
+    assert_eq!(written.iter().sum::<usize>(), 5 * 5 + 2 + 2 * 5, "{written:?}");
 }
 
 fn another_content_under_the_same_id_is_refused() {

@@ -1,14 +1,14 @@
 //! What a topic's configuration says of its records: what it surely refuses is refused before Kafka has it, and what it may take is not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use producer_sidecar::grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result};
-use testkit::{Cluster, Sidecar, read_topic};
+use testkit::{ApiKey, Cluster, Sidecar, read_topic};
 use tonic::Code;
 
 use crate::{
     around::metric,
-    client::{Client, READY, Refusal, connect, keyed, over_tls, run, send, text},
+    client::{Client, READY, Refusal, connect, keyed, over_tls, run, send, text, through_proxies},
     dead_letters::{burying_in, check_letter, full, header, started},
     streams::exchange,
 };
@@ -16,6 +16,7 @@ use crate::{
 crate::tests!(
     what_a_topics_rules_refuse_is_never_handed_over,
     a_rule_that_is_lifted_refuses_nothing_any_more,
+    kafka_judges_where_it_does_not_tell_its_rules,
 );
 
 /// Sends records until one is refused without being handed over, because its topic's rules are known; returns that refusal.
@@ -110,5 +111,46 @@ fn a_rule_that_is_lifted_refuses_nothing_any_more() {
         };
         tokio::time::timeout(Duration::from_secs(5), taken).await.expect("the rule is lifted");
     });
+    assert_eq!(read_topic(cluster, &topic).len(), 1);
+}
+
+/// The question is waited for once, a second at most, and not for every record. Only what is asked goes unanswered: where all of a
+/// connection does, its records wait for it as well, whatever is known of their topic.
+fn kafka_judges_where_it_does_not_tell_its_rules() {
+    const CLIENT: &str = "told-nothing";
+    const TOLD_BY: Duration = Duration::from_secs(4);
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("silent", 1, &[("cleanup.policy", "compact")]);
+    let sidecar = through_proxies().env("KAFKA_CLIENT_ID", CLIENT).env("SIDECAR_DEAD_LETTERS_TOPIC", "off");
+    // A question that goes unanswered for so long costs the connection it was asked on: not within this test.
+    let sidecar = started(sidecar.env("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", "60000"));
+    let faults = cluster.faults_of(CLIENT);
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        until_rules_are_known(&client, || text(&topic, "no key")).await;
+        faults.swallow(ApiKey::DescribeConfigs);
+        // What was asked for a moment ago still counts.
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        let judged = async {
+            loop {
+                look.tick().await;
+                let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
+                refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+                if refusal.metadata.contains_key("attempts") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(READY, judged).await.expect("Kafka judges");
+        let begun = Instant::now();
+        for _ in 0..10 {
+            let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
+            refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
+            assert_eq!(refusal.metadata["attempts"], "1", "{refusal:?}");
+        }
+        assert!(begun.elapsed() < TOLD_BY, "{:?} for ten", begun.elapsed());
+        send(&client, keyed(text(&topic, "good"), "key")).await.unwrap();
+    });
+    assert!(faults.swallowed(ApiKey::DescribeConfigs) > 0, "the question went unanswered");
     assert_eq!(read_topic(cluster, &topic).len(), 1);
 }

@@ -60,7 +60,7 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::InvalidRecord => "fields are wrong; all of them are answered at once",
         Reason::RecordTooLarge => "the record is larger than the sidecar's limit or the topic's",
         Reason::RecordRejected => {
-            "the broker rejects the record: no key for a compacted topic, a timestamp out of range"
+            "the broker rejects the record, or would by a rule of its topic that is known: no key for a compacted topic, a timestamp out of range"
         }
         Reason::MessageIdReused => "the message id was used for other content",
         Reason::TopicNotFound => "Kafka does not know the topic",

@@ -1,7 +1,7 @@
 //! Owns the digests by which message ids and contents are told apart: 128 and 64 bits under keys of this process.
 //! Must never be written down or sent: another process has other keys.
 
-use twox_hash::XxHash3_128;
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 /// The digest of a message id; two of ten million ids have the same once in 10^24 such sets.
 pub type Digest = u128;
@@ -23,33 +23,31 @@ impl Keys {
         Self { id: rand::random(), content: rand::random() }
     }
 
-    /// Digests a message id of a topic.
+    /// Returns the keys for the ids of a topic.
     #[must_use]
-    pub fn id(self, topic: &str, id: &str) -> Digest {
-        digest(self.id, [Some(topic.as_bytes()), Some(id.as_bytes())])
+    pub fn of_topic(self, topic: &str) -> Self {
+        Self { id: chained(self.id, Some(topic.as_bytes())), ..self }
+    }
+
+    /// Digests a message id; the keys are those of its topic.
+    #[must_use]
+    pub fn id(self, id: &str) -> Digest {
+        XxHash3_128::oneshot_with_seed(self.id, id.as_bytes())
     }
 
     /// Digests key and payload, null told apart from empty.
     #[must_use]
     pub fn content(self, key: Option<&[u8]>, payload: Option<&[u8]>) -> ContentDigest {
-        folded(digest(self.content, [key, payload]))
+        chained(chained(self.content, key), payload)
     }
 }
 
-/// Digests the parts one by one, each under a key made of the one before: so no byte can move from one to the other.
-fn digest(key: u64, parts: [Option<&[u8]>; 2]) -> Digest {
-    let (_, digest) = parts.into_iter().fold((key, 0), |(key, _), part| {
-        let digest = match part {
-            Some(bytes) => XxHash3_128::oneshot_with_seed(key, bytes),
-            None => XxHash3_128::oneshot_with_seed(!key, &[]),
-        };
-        (folded(digest), digest)
-    });
-    digest
-}
-
-fn folded(digest: Digest) -> u64 {
-    low(digest ^ (digest >> u64::BITS))
+/// Digests a part under a key, which may be the digest of the part before: so no byte can move from one to the other.
+fn chained(key: u64, part: Option<&[u8]>) -> u64 {
+    match part {
+        Some(bytes) => XxHash3_64::oneshot_with_seed(key, bytes),
+        None => XxHash3_64::oneshot_with_seed(!key, &[]),
+    }
 }
 
 /// Returns the lowest 64 bits.
@@ -83,7 +81,14 @@ mod tests {
                 assert_eq!(content(one) == content(another), place == other, "{place} and {other}");
             }
         }
-        assert_ne!(keys.id("orders", "1"), keys.id("order", "s1"));
-        assert_ne!(keys.id("orders", "1"), Keys::draw().id("orders", "1"), "another process has other keys");
+        let id = |keys: Keys, topic, id| keys.of_topic(topic).id(id);
+        assert_eq!(id(keys, "orders", "1"), id(keys, "orders", "1"));
+        assert_ne!(id(keys, "orders", "1"), id(keys, "orders", "2"));
+        assert_ne!(id(keys, "orders", "1"), id(keys, "order", "s1"));
+        assert_ne!(
+            id(keys, "orders", "1"),
+            id(Keys::draw(), "orders", "1"),
+            "another process has other keys"
+        );
     }
 }

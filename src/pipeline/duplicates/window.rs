@@ -1,16 +1,25 @@
 //! Owns which message ids are remembered, with what content and what end; bounded by count and age, pure.
 //! Must never forget a record that is on its way: whoever brings it again would write it twice.
 //!
-//! What is on its way lies in a slab, and what has ended in the order of the ends, so that most of the memory that a record
-//! touches was touched just before; only the index is looked up at random, and it is small (decision 0010).
+//! A record keeps its place from its arrival until it is forgotten, so that its end is one write and no search. A hand goes round
+//! over the places and takes those that are not needed any more: so records that come one after the other lie one after the other,
+//! and what they touch of the memory was fetched with the one before. Only the index is looked up at random, and it is small
+//! (decision 0010).
 
 use std::{collections::VecDeque, time::Duration};
 
 use hashbrown::HashTable;
-use slab::Slab;
 use tokio::time::Instant;
 
 use super::digest::{ContentDigest, Digest, low};
+
+/// How many places the hand looks at before the window grows instead, where it may.
+const LOOKED_AT_MAX: usize = 4;
+/// How many places the hand frees at once.
+const FREED_AT_ONCE: usize = 16;
+/// The places that a window may have beyond a quarter more than those that are needed, so that a small one has some too; few in
+/// tests, so that the hand comes round.
+const SPARE: usize = if cfg!(test) { 1 } else { 16 };
 
 /// Where a record is in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,189 +58,230 @@ pub enum Found<F> {
     Reused,
 }
 
-/// A record on its way, until its end.
+/// A record on its way, until its end: its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(u32);
 
 /// The remembered ids; `W` is whoever waits for a record that another brought, `F` is a failure.
 #[derive(Debug)]
 pub struct Window<W, F> {
-    ids_max: usize,
+    ids_max: u32,
     age_max: Duration,
-    records: Records<W, F>,
-    /// Where all of them lie, by their ids; each id once.
-    index: HashTable<Place>,
+    /// How many had ended by when, the last one behind.
+    ages: VecDeque<(u32, Instant)>,
+    /// How many have ended that are too old now.
+    old: u32,
+    places: Vec<Place<W, F>>,
+    /// The place that is looked at next.
+    hand: usize,
+    on_their_way: usize,
+    /// How many have ended that are or were remembered; begins anew after 2^32, when the first is long forgotten.
+    ends: u32,
+    /// Where each id is, as far as it is anywhere.
+    index: HashTable<u32>,
 }
 
+/// One line of the processor's cache.
 #[derive(Debug)]
-struct Records<W, F> {
-    on_their_way: Slab<OnItsWay<W>>,
-    /// In the order of their ends.
-    ended: VecDeque<Ended<F>>,
-    /// The number of the first of them; the others count up from it, and begin anew after [`NUMBER_MASK`].
-    first: u32,
-}
-
-#[derive(Debug)]
-struct OnItsWay<W> {
+#[repr(align(64))]
+struct Place<W, F> {
     id: Digest,
     content: ContentDigest,
-    /// Those who wait besides; few records have any, and all are to be small.
-    others: Option<Box<Others<W>>>,
+    state: State<W, F>,
+}
+
+#[derive(Debug)]
+enum State<W, F> {
+    Free,
+    /// With those who wait besides; few records have any.
+    OnItsWay(Option<Box<Others<W>>>),
+    Written {
+        /// How many had ended before.
+        before: u32,
+        partition: i32,
+        /// Below zero where it is not known.
+        offset: i64,
+        timestamp_ms: i64,
+    },
+    Unknown {
+        before: u32,
+        failure: F,
+    },
 }
 
 #[derive(Debug)]
 struct Others<W>(Vec<W>);
 
-#[derive(Debug)]
-struct Ended<F> {
-    id: Digest,
-    content: ContentDigest,
-    at: Instant,
-    end: Remembered<F>,
-}
-
-#[derive(Debug)]
-enum Remembered<F> {
-    Written(Written),
-    Unknown(F),
-}
-
-const NUMBER_MASK: u32 = u32::MAX >> 1;
-
-/// The number of what has ended, or with the highest bit set the key of what is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place(u32);
-
-impl Place {
-    const fn on_its_way(key: Key) -> Self {
-        Self(key.0 | !NUMBER_MASK)
-    }
-
-    const fn key(self) -> Option<Key> {
-        if self.0 > NUMBER_MASK { Some(Key(self.0 & NUMBER_MASK)) } else { None }
-    }
-}
-
-impl Key {
-    fn in_slab(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-}
-
 // === impl Window ===
 
 impl<W, F: Clone> Window<W, F> {
-    /// Makes an empty window of at most so many ended ids, none older than that.
+    /// Makes an empty window of that many ended ids, none older than that. Age counts from the first [`Window::age`]
+    /// after the end, which spares the ends a look at the clock.
     pub fn new(ids_max: usize, age_max: Duration) -> Self {
-        let records = Records { on_their_way: Slab::new(), ended: VecDeque::new(), first: 0 };
-        Self { ids_max, age_max, records, index: HashTable::new() }
+        Self {
+            ids_max: u32::try_from(ids_max).unwrap_or(u32::MAX / 4),
+            age_max,
+            ages: VecDeque::new(),
+            old: 0,
+            places: Vec::new(),
+            hand: 0,
+            on_their_way: 0,
+            ends: 0,
+            index: HashTable::new(),
+        }
     }
 
-    /// Looks a record up; where one like it is on its way, whoever waits is noted, and else handed back.
-    pub fn bring(
-        &mut self,
-        id: Digest,
-        content: ContentDigest,
-        waits: W,
-        now: Instant,
-    ) -> (Found<F>, Option<W>) {
-        self.forget_old(now);
-        let Self { records, index, .. } = self;
-        let Some(place) = index.find(low(id), |place| records.id(*place) == Some(id)).copied() else {
-            let key = records.take_in(OnItsWay { id, content, others: None });
-            index.insert_unique(low(id), Place::on_its_way(key), |place| records.hash(*place));
-            return (Found::New(key), Some(waits));
-        };
-        if let Some(before) = place.key().and_then(|key| records.on_their_way.get_mut(key.in_slab())) {
-            if before.content != content {
-                return (Found::Reused, Some(waits));
+    /// Looks a record up; where one like it is on its way, whoever waits is taken.
+    pub fn bring(&mut self, id: Digest, content: ContentDigest, waits: &mut Option<W>) -> Found<F> {
+        let Self { places, index, .. } = self;
+        let known =
+            index.find(low(id), |number| place_at(places, *number).is_some_and(|place| place.id == id));
+        if let Some(number) = known.copied() {
+            if !self.is_to_spare(number) {
+                return self.known(number, content, waits);
             }
-            before.others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0.push(waits);
-            return (Found::Attached, None);
+            self.free(number);
         }
-        let found = match records.ended(place) {
-            Some(ended) if ended.content != content => Found::Reused,
-            Some(Ended { end: Remembered::Written(written), .. }) => Found::Written(*written),
-            Some(Ended { end: Remembered::Unknown(failure), .. }) => Found::Unknown(failure.clone()),
-            // The index has nothing else.
-            None => Found::Reused,
-        };
-        (found, Some(waits))
+        let number = self.take_place();
+        let Self { places, index, .. } = self;
+        if let Some(place) = place_at_mut(places, number) {
+            *place = Place { id, content, state: State::OnItsWay(None) };
+        }
+        let hash = |number: &u32| place_at(places, *number).map_or(0, |place| low(place.id));
+        index.insert_unique(low(id), number, hash);
+        self.on_their_way += 1;
+        Found::New(Key(number))
+    }
+
+    /// Tells the window the time, for the age of those that have ended.
+    pub fn age(&mut self, now: Instant) {
+        self.ages.push_back((self.ends, now));
+        while let Some((ends, at)) = self.ages.front() {
+            if now.saturating_duration_since(*at) < self.age_max {
+                return;
+            }
+            self.old = *ends;
+            self.ages.pop_front();
+        }
     }
 
     /// Returns whether others wait for the record that is on its way.
     pub fn has_company(&self, key: Key) -> bool {
-        self.records.on_their_way.get(key.in_slab()).is_some_and(|record| record.others.is_some())
+        place_at(&self.places, key.0).is_some_and(|place| matches!(place.state, State::OnItsWay(Some(_))))
     }
 
     /// Notes how the record on its way ended, whose key is no more; returns who else waited for it.
-    pub fn end(&mut self, key: Key, end: End<F>, now: Instant) -> Vec<W> {
-        let Self { records, index, .. } = self;
-        let Some(record) = records.on_their_way.try_remove(key.in_slab()) else { return Vec::new() };
-        let OnItsWay { id, content, others } = record;
-        let place = index.find_entry(low(id), |place| *place == Place::on_its_way(key));
-        let end = match end {
-            End::Written(written) => Some(Remembered::Written(written)),
-            End::Unknown(failure) => Some(Remembered::Unknown(failure)),
-            End::NotWritten => None,
-        };
-        match (place, end) {
-            (Ok(mut place), Some(end)) => {
-                *place.get_mut() = records.push(Ended { id, content, at: now, end });
+    pub fn end(&mut self, key: Key, end: End<F>) -> Vec<W> {
+        let before = self.ends;
+        let Some(place) = place_at_mut(&mut self.places, key.0) else { return Vec::new() };
+        let State::OnItsWay(others) = &mut place.state else { return Vec::new() };
+        let others = others.take();
+        self.on_their_way -= 1;
+        place.state = match end {
+            End::Written(Written { partition, offset, timestamp_ms }) => {
+                State::Written { before, partition, offset: offset.unwrap_or(-1), timestamp_ms }
             }
-            (Ok(place), None) => drop(place.remove()),
-            (Err(_), _) => {}
-        }
-        self.forget_old(now);
-        others.map(|others| others.0).unwrap_or_default()
+            End::Unknown(failure) => State::Unknown { before, failure },
+            End::NotWritten => {
+                self.free(key.0);
+                return waiting(others);
+            }
+        };
+        self.ends = self.ends.wrapping_add(1);
+        waiting(others)
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        let Self { records, index, .. } = self;
-        while let Some(oldest) = records.ended.front() {
-            let is_old = now.saturating_duration_since(oldest.at) >= self.age_max;
-            if !is_old && records.ended.len() <= self.ids_max {
+    /// Says what is known of a record that is on its way or has ended.
+    fn known(&mut self, number: u32, content: ContentDigest, waits: &mut Option<W>) -> Found<F> {
+        let place = place_at_mut(&mut self.places, number).filter(|place| place.content == content);
+        match place.map(|place| &mut place.state) {
+            Some(State::OnItsWay(others)) => {
+                others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0.extend(waits.take());
+                Found::Attached
+            }
+            Some(State::Written { partition, offset, timestamp_ms, .. }) => {
+                let offset = (*offset >= 0).then_some(*offset);
+                Found::Written(Written { partition: *partition, offset, timestamp_ms: *timestamp_ms })
+            }
+            Some(State::Unknown { failure, .. }) => Found::Unknown(failure.clone()),
+            // The index has no place that is free.
+            Some(State::Free) | None => Found::Reused,
+        }
+    }
+
+    /// Finds a place for one more record, and forgets what was there.
+    fn take_place(&mut self) -> u32 {
+        // Of so many places a fifth can be spared, so the hand does not go far.
+        let needed = self.on_their_way + usize::try_from(self.ids_max).unwrap_or(usize::MAX / 2);
+        let places_max = needed + needed / 4 + SPARE;
+        for looked_at in 0.. {
+            let count = self.places.len();
+            if looked_at >= count.min(LOOKED_AT_MAX) && count < places_max {
+                break;
+            }
+            if self.hand >= count {
+                self.hand = 0;
+            }
+            let number = u32::try_from(self.hand).unwrap_or(u32::MAX);
+            self.hand += 1;
+            if self.is_to_spare(number) {
+                self.free_from(number);
+                return number;
+            }
+        }
+        let number = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        self.places.push(Place { id: 0, content: 0, state: State::Free });
+        number
+    }
+
+    /// Returns whether a place is free, or what has ended there is too old or too many have ended since.
+    fn is_to_spare(&self, number: u32) -> bool {
+        match place_at(&self.places, number).map(|place| &place.state) {
+            Some(State::Free) => true,
+            Some(State::OnItsWay(_)) | None => false,
+            Some(State::Written { before, .. } | State::Unknown { before, .. }) => {
+                let young = self.ends.wrapping_sub(self.old);
+                self.ends.wrapping_sub(*before) > young.min(self.ids_max)
+            }
+        }
+    }
+
+    /// Frees a place that can be spared, where it is not yet, and some behind it: what they wait for of the memory comes at once.
+    fn free_from(&mut self, number: u32) {
+        if place_at(&self.places, number).is_some_and(|place| matches!(place.state, State::Free)) {
+            return;
+        }
+        for next in (number..).take(FREED_AT_ONCE) {
+            if !self.is_to_spare(next) {
                 return;
             }
-            let first = Place(records.first);
-            if let Ok(place) = index.find_entry(low(oldest.id), |place| *place == first) {
-                place.remove();
-            }
-            records.ended.pop_front();
-            records.first = records.first.wrapping_add(1) & NUMBER_MASK;
+            self.free(next);
+        }
+    }
+
+    /// Frees a place; what was there is not found any more.
+    fn free(&mut self, number: u32) {
+        let Some(place) = place_at_mut(&mut self.places, number) else { return };
+        if matches!(place.state, State::Free) {
+            return;
+        }
+        place.state = State::Free;
+        if let Ok(indexed) = self.index.find_entry(low(place.id), |indexed| *indexed == number) {
+            indexed.remove();
         }
     }
 }
 
-// === impl Records ===
+fn place_at<W, F>(places: &[Place<W, F>], number: u32) -> Option<&Place<W, F>> {
+    places.get(usize::try_from(number).ok()?)
+}
 
-impl<W, F> Records<W, F> {
-    fn take_in(&mut self, record: OnItsWay<W>) -> Key {
-        // No more are on their way than the queue takes, which is far less.
-        Key(u32::try_from(self.on_their_way.insert(record)).unwrap_or(NUMBER_MASK) & NUMBER_MASK)
-    }
+fn place_at_mut<W, F>(places: &mut [Place<W, F>], number: u32) -> Option<&mut Place<W, F>> {
+    places.get_mut(usize::try_from(number).ok()?)
+}
 
-    fn push(&mut self, ended: Ended<F>) -> Place {
-        let behind = u32::try_from(self.ended.len()).unwrap_or(NUMBER_MASK);
-        self.ended.push_back(ended);
-        Place(self.first.wrapping_add(behind) & NUMBER_MASK)
-    }
-
-    fn ended(&self, place: Place) -> Option<&Ended<F>> {
-        self.ended.get(usize::try_from(place.0.wrapping_sub(self.first) & NUMBER_MASK).ok()?)
-    }
-
-    fn id(&self, place: Place) -> Option<Digest> {
-        match place.key() {
-            Some(key) => self.on_their_way.get(key.in_slab()).map(|record| record.id),
-            None => self.ended(place).map(|ended| ended.id),
-        }
-    }
-
-    fn hash(&self, place: Place) -> u64 {
-        self.id(place).map_or(0, low)
-    }
+fn waiting<W>(others: Option<Box<Others<W>>>) -> Vec<W> {
+    others.map(|others| others.0).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -20,66 +20,99 @@ fn window() -> Window<u32, &'static str> {
 const A: ContentDigest = 1;
 const B: ContentDigest = 2;
 
-/// Brings a record that is new; returns its key.
-fn bring_new(
+/// Brings a record; returns what was found too, and whether whoever waits was left.
+fn bring(
     window: &mut Window<u32, &'static str>,
     id: Digest,
     content: ContentDigest,
-    now: Instant,
-) -> Key {
-    match window.bring(id, content, 1, now) {
-        (Found::New(key), Some(1)) => key,
+) -> (Found<&'static str>, bool) {
+    let mut waits = Some(2);
+    let found = window.bring(id, content, &mut waits);
+    (found, waits.is_some())
+}
+
+/// Brings a record that is new; returns its key.
+fn bring_new(window: &mut Window<u32, &'static str>, id: Digest, content: ContentDigest) -> Key {
+    match bring(window, id, content) {
+        (Found::New(key), true) => key,
         other => panic!("it is new: {other:?}"),
     }
 }
 
 #[test]
 fn who_brings_a_record_that_is_on_its_way_waits_for_its_end() {
-    let (mut window, now) = (window(), Instant::now());
-    let key = bring_new(&mut window, id("a"), A, now);
+    let mut window = window();
+    let key = bring_new(&mut window, id("a"), A);
     assert!(!window.has_company(key));
-    assert_eq!(window.bring(id("a"), A, 2, now), (Found::Attached, None));
-    assert_eq!(window.bring(id("a"), B, 3, now), (Found::Reused, Some(3)));
+    assert_eq!(bring(&mut window, id("a"), A), (Found::Attached, false));
+    assert_eq!(bring(&mut window, id("a"), B), (Found::Reused, true));
     assert!(window.has_company(key));
-    assert_eq!(window.end(key, End::Written(written(7)), now), [2]);
-    assert_eq!(window.bring(id("a"), A, 4, now), (Found::Written(written(7)), Some(4)));
-    assert_eq!(window.bring(id("a"), B, 5, now), (Found::Reused, Some(5)));
-    assert!(window.end(key, End::NotWritten, now).is_empty(), "it has ended");
+    assert_eq!(window.end(key, End::Written(written(7))), [2]);
+    assert_eq!(bring(&mut window, id("a"), A), (Found::Written(written(7)), true));
+    assert_eq!(bring(&mut window, id("a"), B), (Found::Reused, true));
+    assert!(window.end(key, End::NotWritten).is_empty(), "it has ended");
 }
 
 #[test]
 fn what_is_not_written_may_be_brought_again_and_what_may_be_may_not() {
-    let (mut window, now) = (window(), Instant::now());
-    let key = bring_new(&mut window, id("a"), A, now);
-    assert!(window.end(key, End::NotWritten, now).is_empty());
+    let mut window = window();
+    let key = bring_new(&mut window, id("a"), A);
+    assert!(window.end(key, End::NotWritten).is_empty());
     // With other content too: nothing of it is anywhere.
-    let key = bring_new(&mut window, id("a"), B, now);
-    window.end(key, End::Unknown("maybe"), now);
-    assert_eq!(window.bring(id("a"), B, 3, now), (Found::Unknown("maybe"), Some(3)));
+    let key = bring_new(&mut window, id("a"), B);
+    window.end(key, End::Unknown("maybe"));
+    assert_eq!(bring(&mut window, id("a"), B), (Found::Unknown("maybe"), true));
 }
 
 #[test]
 fn ends_are_forgotten_by_age_and_count_and_what_is_on_its_way_never() {
     let (mut window, now) = (window(), Instant::now());
-    let slow = bring_new(&mut window, id("slow"), A, now);
-    for (name, seconds) in [("a", 0), ("b", 1), ("c", 2)] {
-        let at = now + Duration::from_secs(seconds);
-        let key = bring_new(&mut window, id(name), A, at);
-        window.end(key, End::Written(written(1)), at);
+    let slow = bring_new(&mut window, id("slow"), A);
+    for (name, seconds) in [("a", 1), ("b", 2), ("c", 3)] {
+        let key = bring_new(&mut window, id(name), A);
+        window.end(key, End::Written(written(1)));
+        window.age(now + Duration::from_secs(seconds));
     }
-    let at = now + Duration::from_secs(3);
     // Three are one too many.
-    let first = bring_new(&mut window, id("a"), B, at);
-    assert_eq!(window.bring(id("b"), A, 3, at).0, Found::Written(written(1)));
-    let at = now + Duration::from_secs(12);
+    let first = bring_new(&mut window, id("a"), B);
+    assert_eq!(bring(&mut window, id("b"), A).0, Found::Written(written(1)));
+    window.age(now + Duration::from_millis(12_999));
+    assert_eq!(bring(&mut window, id("c"), A).0, Found::Written(written(1)));
     // It is ten seconds old.
-    let third = bring_new(&mut window, id("c"), B, at);
-    assert_eq!(window.bring(id("slow"), A, 3, at).0, Found::Attached);
+    window.age(now + Duration::from_secs(13));
+    let third = bring_new(&mut window, id("c"), B);
+    assert_eq!(bring(&mut window, id("slow"), A).0, Found::Attached);
     for key in [slow, first, third] {
-        window.end(key, End::NotWritten, at);
+        window.end(key, End::NotWritten);
     }
-    let left = (window.records.on_their_way.len(), window.records.ended.len(), window.index.len());
-    assert_eq!(left, (0, 0, 0));
+    assert_eq!((window.on_their_way, window.index.len()), (0, 0));
+}
+
+#[test]
+fn the_places_are_few_whatever_ends_how() {
+    const IDS_MAX: usize = 100;
+    const ON_THEIR_WAY: usize = 50;
+    const SLOW: usize = 20;
+    let mut window: Window<u32, &'static str> = Window::new(IDS_MAX, Duration::from_secs(10));
+    let (mut waiting, mut slow) = (VecDeque::new(), VecDeque::new());
+    for number in 0..10_000_u32 {
+        let key = bring_new(&mut window, Digest::from(number), A);
+        // One in a hundred is overtaken by two thousand; nine of ten are not written, for a while.
+        let is_slow = number.is_multiple_of(100);
+        if is_slow { &mut slow } else { &mut waiting }.push_back((number, key));
+        let due = [(&mut waiting, ON_THEIR_WAY), (&mut slow, SLOW)];
+        for (queue, _) in due.into_iter().filter(|(queue, most)| queue.len() > *most) {
+            let Some((number, key)) = queue.pop_front() else { continue };
+            let is_written = number > 5_000 || number.is_multiple_of(10);
+            let end = if is_written { End::Written(written(i64::from(number))) } else { End::NotWritten };
+            window.end(key, end);
+        }
+        assert_eq!(window.on_their_way, waiting.len() + slow.len());
+    }
+    let needed = ON_THEIR_WAY + SLOW + 1 + IDS_MAX;
+    assert!(window.places.len() <= needed + needed / 4 + SPARE, "{} places", window.places.len());
+    assert_eq!(bring(&mut window, Digest::from(9_940_u32), A).0, Found::Written(written(9_940)));
+    assert_eq!(size_of::<Place<u32, crate::failure::Failure>>(), 64, "a line of the cache");
 }
 
 /// What happens to one of a few ids.
@@ -95,17 +128,16 @@ enum Happens {
 #[derive(Default)]
 struct Plain {
     on_their_way: Vec<(Digest, ContentDigest, Vec<u32>)>,
-    ended: Vec<(Digest, ContentDigest, Instant, End<&'static str>)>,
+    /// With the time that was told first after the end.
+    ended: Vec<(Digest, ContentDigest, Option<Instant>, End<&'static str>)>,
 }
 
 impl Plain {
-    fn forget_old(&mut self, now: Instant) {
-        self.ended.retain(|(.., at, _)| now - *at < Duration::from_secs(10));
-        self.ended.drain(..self.ended.len().saturating_sub(2));
+    fn age(&mut self, now: Instant) {
+        self.ended.retain_mut(|(.., at, _)| now - *at.get_or_insert(now) < Duration::from_secs(10));
     }
 
-    fn bring(&mut self, id: Digest, content: ContentDigest, waits: u32, now: Instant) -> Found<&'static str> {
-        self.forget_old(now);
+    fn bring(&mut self, id: Digest, content: ContentDigest, waits: u32) -> Found<&'static str> {
         if let Some((_, before, _, end)) = self.ended.iter().find(|ended| ended.0 == id) {
             return match end {
                 _ if *before != content => Found::Reused,
@@ -127,12 +159,12 @@ impl Plain {
         }
     }
 
-    fn end(&mut self, id: Digest, end: &End<&'static str>, now: Instant) -> Vec<u32> {
+    fn end(&mut self, id: Digest, end: &End<&'static str>) -> Vec<u32> {
         let Some(place) = self.on_their_way.iter().position(|one| one.0 == id) else { return Vec::new() };
         let (_, content, others) = self.on_their_way.remove(place);
         if *end != End::NotWritten {
-            self.ended.push((id, content, now, end.clone()));
-            self.forget_old(now);
+            self.ended.push((id, content, None, end.clone()));
+            self.ended.drain(..self.ended.len().saturating_sub(2));
         }
         others
     }
@@ -154,20 +186,26 @@ proptest! {
         near_the_end in any::<bool>(),
     ) {
         let (mut window, mut plain, mut now) = (window(), Plain::default(), Instant::now());
-        window.records.first = if near_the_end { NUMBER_MASK - 3 } else { 0 };
+        window.ends = if near_the_end { u32::MAX - 3 } else { 0 };
+        window.old = window.ends;
         let mut keys = HashMap::new();
         for (step, (name, happens, seconds)) in (0..).zip(story) {
-            now += Duration::from_secs(seconds);
+            if seconds > 0 {
+                now += Duration::from_secs(seconds);
+                window.age(now);
+                plain.age(now);
+            }
             // Some share their hash.
             let id = Digest::from(name / 2) | Digest::from(name) << 100;
             let end = match happens {
                 Happens::Brought(content) => {
-                    let (mut found, waits) = window.bring(id, content, step, now);
+                    let mut waits = Some(step);
+                    let mut found = window.bring(id, content, &mut waits);
                     prop_assert_eq!(waits.is_none(), found == Found::Attached);
                     if let Found::New(key) = &mut found {
                         keys.insert(id, std::mem::replace(key, Key(0)));
                     }
-                    prop_assert_eq!(found, plain.bring(id, content, step, now));
+                    prop_assert_eq!(found, plain.bring(id, content, step));
                     continue;
                 }
                 Happens::Written => End::Written(written(i64::from(step))),
@@ -176,11 +214,12 @@ proptest! {
             };
             let Some(key) = keys.remove(&id) else { continue };
             let has_company = window.has_company(key);
-            let others = window.end(key, end.clone(), now);
+            let others = window.end(key, end.clone());
             prop_assert_eq!(has_company, !others.is_empty());
-            prop_assert_eq!(others, plain.end(id, &end, now));
-            let records = &window.records;
-            prop_assert_eq!(window.index.len(), records.ended.len() + records.on_their_way.len());
+            prop_assert_eq!(others, plain.end(id, &end));
+            let taken = window.places.iter().filter(|place| !matches!(place.state, State::Free)).count();
+            prop_assert_eq!(window.index.len(), taken);
+            prop_assert_eq!(window.on_their_way, plain.on_their_way.len());
         }
     }
 }

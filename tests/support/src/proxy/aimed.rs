@@ -68,6 +68,12 @@ impl<'a> ClientFaults<'a> {
         self.change(|rules| rules.swallows.insert(self.aim(key), swallow));
     }
 
+    /// Loses all responses to the client's requests of a type, as a broker that does not answer them and goes on with the others.
+    pub fn swallow(&self, key: ApiKey) {
+        let swallow = Swallow { probability: 1.0, then_reset: false, left: None };
+        self.change(|rules| rules.swallows.insert(self.aim(key), swallow));
+    }
+
     /// Loses no more responses of a type on purpose.
     pub fn swallow_no_more(&self, key: ApiKey) {
         self.change(|rules| rules.swallows.remove(&self.aim(key)));
