@@ -19,20 +19,29 @@ crate::tests!(
     kafka_judges_where_it_does_not_tell_its_rules,
 );
 
-/// Sends records until one is refused without being handed over, because its topic's rules are known; returns that refusal.
-async fn until_rules_are_known(client: &Client, record: impl Fn() -> ProducerRecord) -> Refusal {
+/// Who refuses a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The sidecar, because it knows the topic's rules: the record is never handed over.
+    Rules,
+    Kafka,
+}
+
+/// Sends records until one is refused so; returns that refusal.
+async fn until_refused(client: &Client, by: By, record: impl Fn() -> ProducerRecord) -> Refusal {
     let mut look = tokio::time::interval(Duration::from_millis(100));
     let refused = async {
         loop {
             look.tick().await;
             let refusal = send(client, record()).await.unwrap_err();
             refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-            if !refusal.metadata.contains_key("attempts") {
+            let is_by = if refusal.metadata.contains_key("attempts") { By::Kafka } else { By::Rules };
+            if is_by == by {
                 return refusal;
             }
         }
     };
-    tokio::time::timeout(READY, refused).await.expect("the rules are asked for after the first record")
+    tokio::time::timeout(READY, refused).await.unwrap_or_else(|_| panic!("none was refused by {by:?}"))
 }
 
 fn what_a_topics_rules_refuse_is_never_handed_over() {
@@ -49,8 +58,8 @@ fn what_a_topics_rules_refuse_is_never_handed_over() {
     };
     let refusals = run(async {
         let client = connect(&sidecar.grpc_address());
-        let of_key = until_rules_are_known(&client, without_key).await;
-        (of_key, until_rules_are_known(&client, microseconds).await)
+        let of_key = until_refused(&client, By::Rules, without_key).await;
+        (of_key, until_refused(&client, By::Rules, microseconds).await)
     });
     for (refusal, topic, name, partition) in
         [(refusals.0, &compacted, "INVALID_RECORD", "1"), (refusals.1, &dated, "INVALID_TIMESTAMP", "0")]
@@ -101,7 +110,7 @@ fn a_rule_that_is_lifted_refuses_nothing_any_more() {
     let sidecar = started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", "off"));
     run(async {
         let client = connect(&sidecar.grpc_address());
-        until_rules_are_known(&client, || text(&topic, "no key")).await;
+        until_refused(&client, By::Rules, || text(&topic, "no key")).await;
         cluster.alter_topic_config(&topic, &[("cleanup.policy", "delete")]);
         let mut look = tokio::time::interval(Duration::from_millis(100));
         let taken = async {
@@ -127,21 +136,10 @@ fn kafka_judges_where_it_does_not_tell_its_rules() {
     let faults = cluster.faults_of(CLIENT);
     run(async {
         let client = connect(&sidecar.grpc_address());
-        until_rules_are_known(&client, || text(&topic, "no key")).await;
+        until_refused(&client, By::Rules, || text(&topic, "no key")).await;
         faults.swallow(ApiKey::DescribeConfigs);
         // What was asked for a moment ago still counts.
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        let judged = async {
-            loop {
-                look.tick().await;
-                let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
-                refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-                if refusal.metadata.contains_key("attempts") {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(READY, judged).await.expect("Kafka judges");
+        until_refused(&client, By::Kafka, || text(&topic, "no key")).await;
         let begun = Instant::now();
         for _ in 0..10 {
             let refusal = send(&client, text(&topic, "no key")).await.unwrap_err();
