@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -20,6 +20,8 @@ use super::{input::PARTITIONS, job::Shared};
 const ASK: Duration = Duration::from_secs(2);
 /// How long to look for an answer before the job's end is looked at again.
 const STEP: Duration = Duration::from_millis(100);
+/// For how long an offset may be answered that lies before one answered earlier.
+const BACK: Duration = Duration::from_secs(5);
 /// How long the offsets may take to be stable, and a broker to answer.
 const STABLE: Duration = Duration::from_secs(90);
 
@@ -67,17 +69,23 @@ pub fn read(shared: &Arc<Shared>) -> (Seen, JoinHandle<()>) {
     (seen, thread)
 }
 
-/// Asks for the group's committed offsets until the job is over; pending ones are not waited for.
+/// Asks for the group's committed offsets until the job is over; pending ones are not waited for. One that goes back counts where it
+/// stays so: a coordinator that has just taken over answers for a moment what was committed before its predecessor's last commits.
 pub fn sample(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         let consumer = consumer(&shared.group, "read_uncommitted");
-        let mut last = BTreeMap::new();
+        let (mut last, mut back) = (BTreeMap::new(), BTreeMap::new());
         while !shared.is_over() {
             let Ok(found) = consumer.committed_offsets(list(&shared.input.topic), ASK) else { continue };
             for element in found.elements() {
                 let (Ok(()), Offset::Offset(now)) = (element.error(), element.offset()) else { continue };
                 let (partition, topic) = (element.partition(), shared.input.topic.clone());
+                if last.get(&partition).is_none_or(|last| *last <= now) {
+                    back.remove(&partition);
+                } else if back.entry(partition).or_insert_with(Instant::now).elapsed() < BACK {
+                    continue;
+                }
                 if last.insert(partition, now) != Some(now) {
                     shared.seen_committed.lock().unwrap().push(Committed { topic, partition, next: now });
                 }
