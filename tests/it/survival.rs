@@ -48,7 +48,7 @@ const DIRECT: Plan = Plan { start: over_tls, topic_configs: SMALL, sends_too_lar
 /// refused request has librdkafka number all waiting records anew, and what waits to be sent again is then written twice
 /// (decision 0008).
 const CALM: Plan = Plan { sends_too_large: true, ..DIRECT };
-/// Over TLS, with the password and the authorities in files that change.
+/// Over TLS, with the password, the authorities and the sidecar's certificate in files that change.
 const WITH_FILES: Plan = Plan { start: faults::with_files, ..DIRECT };
 /// Through the fault proxies.
 const PROXIED: Plan = Plan { start: through_proxies, ..DIRECT };
@@ -110,5 +110,6 @@ fn secrets_change_on_disk() {
     Run::through(WITH_FILES, "secrets change", |run| {
         faults::password_rotated_twice(run);
         faults::authorities_replaced(run);
+        faults::certificate_replaced(run);
     });
 }

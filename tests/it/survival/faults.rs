@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use testkit::{
-    ApiKey, Cluster, SidecarBuilder,
+    ApiKey, ClientPair, Cluster, SidecarBuilder,
     cluster::{Acl, Operation, Resource},
     eventually,
 };
@@ -24,6 +24,10 @@ const BELIEVED: Duration = Duration::from_secs(8);
 const PASSWORD: &str = "password";
 /// The same of the authorities.
 const AUTHORITIES: &str = "ca.pem";
+/// The folder of the client's certificate and its key, which come together as a pod's do.
+const CLIENT: &str = "client";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 
 fn draw_node(run: &Run) -> i32 {
     run.draw(1..1 + i32::try_from(Cluster::shared().node_count()).unwrap())
@@ -197,14 +201,19 @@ pub fn access_taken_away(run: &Run) {
     }
 }
 
-/// A sidecar whose password and authorities are in files, as a pod's are.
+/// A sidecar whose password, authorities and own certificate are in files, as a pod's are.
 pub fn with_files() -> SidecarBuilder {
     let cluster = Cluster::shared();
     let builder = over_tls().without_env("KAFKA_PASSWORD").env("SIDECAR_KAFKA_FILES_LOOK_MS", "100");
     let authorities = fs::read_to_string(cluster.ca_file()).unwrap();
     let password = Secrets::new(&builder.folder().join(PASSWORD), PASSWORD, cluster.password());
     let authorities = Secrets::new(&builder.folder().join(AUTHORITIES), AUTHORITIES, &authorities);
+    let client = Secrets::new(&builder.folder().join(CLIENT), CERTIFICATE, "");
+    let key = client.mount(KEY);
+    client.swap_all(&both(&cluster.clients()[0]));
     builder
+        .env("KAFKA_CERTIFICATE_FILE", client.path().display().to_string())
+        .env("KAFKA_KEY_FILE", key.display().to_string())
         .env("KAFKA_PASSWORD_FILE", password.path().display().to_string())
         .env("KAFKA_CA_FILE", authorities.path().display().to_string())
 }
@@ -233,14 +242,40 @@ pub fn authorities_replaced(run: &Run) {
     let before = form(2, 10);
     for round in 1..=form(1, 5) {
         swap(run, AUTHORITIES, &other);
-        eventually(USED, "the wrong authorities said", || {
-            run.sidecar().http_get("/metrics").1.contains("kafka_secrets_refused 1").then_some(())
-        });
+        refused(run, "wrong authorities");
         run.go_on(ms(500));
         swap(run, AUTHORITIES, &format!("{other}{right}"));
         replaced(run, before + round);
         run.healed("new authorities");
     }
+}
+
+/// A certificate that the brokers do not trust stays out of use; another that they trust comes into it.
+pub fn certificate_replaced(run: &Run) {
+    let [first, second, untrusted] = Cluster::shared().clients();
+    let client = || Secrets::at(&run.sidecar().folder().join(CLIENT), CERTIFICATE);
+    let before = form(3, 15);
+    for round in 0..form(1, 5) {
+        for (turn, next) in (1..).zip([second, first]) {
+            client().swap_all(&both(untrusted));
+            refused(run, "an untrusted certificate");
+            run.go_on(ms(500));
+            client().swap_all(&both(next));
+            replaced(run, before + 2 * round + turn);
+            run.healed("a new certificate");
+        }
+    }
+}
+
+fn both(pair: &ClientPair) -> [(&'static str, &str); 2] {
+    [(CERTIFICATE, &pair.certificate), (KEY, &pair.key)]
+}
+
+/// Waits until the sidecar says that it keeps what it has.
+fn refused(run: &Run, what: &str) {
+    eventually(USED, what, || {
+        run.sidecar().http_get("/metrics").1.contains("kafka_secrets_refused 1").then_some(())
+    });
 }
 
 fn swap(run: &Run, file: &'static str, content: &str) {
