@@ -112,6 +112,10 @@ pub struct Kafka {
     pub message_timeout: Duration,
     /// How long a request to a broker may take.
     pub socket_timeout: Duration,
+    /// The first pause before records are sent again that a broker refused for now.
+    pub retry_backoff: Duration,
+    /// The longest pause before records are sent again.
+    pub retry_backoff_max: Duration,
     /// The first pause before a lost connection is opened again.
     pub reconnect_backoff: Duration,
     /// The longest pause before a lost connection is opened again.

@@ -1,7 +1,7 @@
 //! The Kafka producer sidecar: runs beside an application, takes records over gRPC and produces them to Kafka.
 //!
 //! Reading order: [`record`] and [`failure`] are the words; [`partition`] decides where, [`offsets`] whether a unit still has to
-//! run; [`config`] says with which numbers; [`kafka`] owns librdkafka; [`pipeline`] owns the way of a record; [`grpc`] and [`admin`]
+//! run, [`retry`] whether a record goes again; [`config`] says with which numbers; [`kafka`] owns librdkafka; [`pipeline`] owns the way of a record; [`grpc`] and [`admin`]
 //! are the doors; [`app`] puts it all together.
 
 pub mod admin;
@@ -17,4 +17,5 @@ pub mod offsets;
 pub mod partition;
 pub mod pipeline;
 pub mod record;
+pub mod retry;
 pub mod telemetry;

@@ -21,6 +21,7 @@ const ORDERED: &[(&str, &str)] = &[
     ("frame_records_max", "window_records"),
     ("frame_bytes_max", "window_bytes"),
     ("stream_window_bytes", "connection_window_bytes"),
+    ("kafka.retry_backoff_ms", "kafka.retry_backoff_ms_max"),
     ("kafka.reconnect_backoff_ms", "kafka.reconnect_backoff_ms_max"),
     // A record that librdkafka drops before one request can fail leaves a gap behind which later ones land.
     ("kafka.socket_timeout_ms", "kafka.message_timeout_ms"),

@@ -301,7 +301,7 @@ fn properties(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault
         let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
         if name.text.is_empty() || !name.text.bytes().all(well_formed) {
             let wrong = format!("{} is no property of librdkafka", quoted(&name.text));
-            report(&name.place, fault(wrong, "write a name such as retry.backoff.ms"));
+            report(&name.place, fault(wrong, "write a name such as client.rack"));
         } else if let Some(reason) = librdkafka::reserved(&name.text) {
             let wrong = format!("{} is reserved: {reason}", quoted(&name.text));
             report(&name.place, fault(wrong, "remove it"));

@@ -12,6 +12,7 @@ use super::ffi::{self, MessageStatus};
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
+    retry::Fault,
 };
 
 /// Turns the code of a failed delivery, and what is known of its persistence, into a failure.
@@ -76,6 +77,18 @@ pub fn is_of_producer(code: Code) -> bool {
 #[must_use]
 pub fn is_out_of_retries(code: Code) -> bool {
     matches!(code, Code::MessageTimedOut)
+}
+
+/// Says what is known of why a record was not delivered that is surely not written.
+#[must_use]
+pub fn fault(code: Code) -> Fault {
+    match code {
+        code if is_of_producer(code) => Fault::Unsent,
+        code if is_too_large(code) => Fault::TooLarge,
+        code if is_anothers(code) => Fault::Anothers,
+        code if is_rejected(code) => Fault::Rejected,
+        _ => Fault::Lasting,
+    }
 }
 
 /// Returns whether a coordinator says that the producer's epoch is no longer that of its transactional id.

@@ -23,7 +23,7 @@ use super::{
     reachability::Reachability,
     statistics::{self, Statistics},
 };
-use crate::{failure::Failure, record::Topic};
+use crate::{failure::Failure, record::Topic, retry::Fault};
 
 /// Where a delivered record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,28 +79,13 @@ impl Undelivered {
         Self { code: RDKafkaErrorCode::Fail, status, headers: None }
     }
 
-    /// Returns whether the record, or another of its batch, was too large and nothing of the batch was written.
+    /// Returns what is known of why; nothing but `Lasting` where the record may be written.
     #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        self.status == ffi::MessageStatus::NotPersisted && classify::is_too_large(self.code)
-    }
-
-    /// Returns whether nothing was wrong with the record, and the broker refused another one of its batch.
-    #[must_use]
-    pub fn is_anothers(&self) -> bool {
-        self.status == ffi::MessageStatus::NotPersisted && classify::is_anothers(self.code)
-    }
-
-    /// Returns whether the broker refused the record, or another of its batch, for what it is.
-    #[must_use]
-    pub fn is_rejected(&self) -> bool {
-        self.status == ffi::MessageStatus::NotPersisted && classify::is_rejected(self.code)
-    }
-
-    /// Returns whether nothing was wrong with the record: its producer was given up before the record was sent.
-    #[must_use]
-    pub fn is_unsent(&self) -> bool {
-        self.status == ffi::MessageStatus::NotPersisted && classify::is_of_producer(self.code)
+    pub fn fault(&self) -> Fault {
+        match self.status {
+            ffi::MessageStatus::NotPersisted => classify::fault(self.code),
+            ffi::MessageStatus::PossiblyPersisted | ffi::MessageStatus::Persisted => Fault::Lasting,
+        }
     }
 
     /// Tells whether librdkafka tried for as long as it tries (`kafka.message_timeout_ms`).

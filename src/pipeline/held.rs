@@ -28,6 +28,7 @@ use crate::{
         producer::NativeHeaders,
     },
     record::{Header, Receipt, Record, Topic},
+    retry::{Circumstances, Fault, Next, decide},
     telemetry::metrics::TopicMetrics,
 };
 
@@ -162,7 +163,7 @@ impl Flow {
                     Ok(()) if item.is_again => self.metrics.retry(),
                     Ok(()) => {}
                     // The producer is at its end; the next one will take it.
-                    Err(mut undelivered) if undelivered.is_unsent() => {
+                    Err(mut undelivered) if undelivered.fault() == Fault::Unsent => {
                         if let Some(item) = line.take_back(place) {
                             item.headers = undelivered.take_headers();
                         }
@@ -185,29 +186,15 @@ impl Flow {
 
     /// Takes in the report of a record; runs on the polling thread.
     pub fn reported(&self, way: &Way, place: Place, mut delivery: Delivery) {
-        let (item, is_for_others, is_idle) = {
+        let (item, next, is_idle) = {
             let mut line = self.line.lock();
-            // A record that nobody waits for is not sent a second time.
-            let is_awaited =
-                delivery.is_err() && line.in_flight(place).is_some_and(|item| item.ticket.is_awaited());
-            let failed = delivery.as_ref().err();
-            if failed.is_some_and(Undelivered::is_anothers) {
-                line.tell_apart();
-            }
-            let may_be_for_others = failed.is_some_and(|failed| {
-                let is_not_told = failed.is_rejected() && !line.is_told_apart();
-                failed.is_too_large() || failed.is_anothers() || is_not_told
-            });
-            let is_for_others = may_be_for_others && line.is_in_company();
-            if is_for_others && delivery.as_ref().is_err_and(Undelivered::is_too_large) {
-                self.room.refused(line.run_bytes());
-            }
-            let back = match &delivery {
-                Err(undelivered) if undelivered.is_unsent() => {
-                    (is_awaited && !way.is_ending()).then(|| line.take_back(place)).flatten()
-                }
-                Err(_) if may_be_for_others => is_awaited.then(|| line.put_back(place)).flatten(),
-                Ok(_) | Err(_) => None,
+            let next = delivery
+                .as_ref()
+                .map_or_else(|failed| self.decide(way, &mut line, place, failed), |_| Next::End);
+            let back = match next {
+                Next::Again => line.take_back(place),
+                Next::AgainInHalves => line.put_back(place),
+                Next::End | Next::EndForAnothers => None,
             };
             let item = match back {
                 Some(item) => {
@@ -217,17 +204,37 @@ impl Flow {
                 }
                 None => line.end(place),
             };
-            (item, is_for_others, line.is_idle() && line.is_waiting())
+            (item, next, line.is_idle() && line.is_waiting())
         };
         match item {
-            // Its deadline has passed, and whether it would have failed by itself is not known.
-            Some(item) if is_for_others => self.refuse(item, not_written(&way.reachability.now())),
+            // Its deadline has passed.
+            Some(item) if next == Next::EndForAnothers => {
+                self.refuse(item, not_written(&way.reachability.now()));
+            }
             Some(item) => self.settle(way, item, delivery),
             None => {}
         }
         if is_idle {
             self.hand_over(way);
         }
+    }
+
+    /// Decides what follows for a record that came back, and notes what its run has shown.
+    fn decide(&self, way: &Way, line: &mut Line<Item>, place: Place, failed: &Undelivered) -> Next {
+        let fault = failed.fault();
+        if fault == Fault::Anothers {
+            line.tell_apart();
+        }
+        if fault == Fault::TooLarge && line.is_in_company() {
+            self.room.refused(line.run_bytes());
+        }
+        let circumstances = Circumstances {
+            is_awaited: line.in_flight(place).is_some_and(|item| item.ticket.is_awaited()),
+            is_ending: way.is_ending(),
+            is_in_company: line.is_in_company(),
+            is_told_apart: line.is_told_apart(),
+        };
+        decide(fault, circumstances)
     }
 
     /// Ends all records in flight that a producer has whose reports will not come; they may be written.

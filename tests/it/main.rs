@@ -32,6 +32,7 @@ mod healing;
 mod malformed;
 mod outage;
 mod partitions;
+mod retries;
 mod rules;
 mod secrets;
 mod stopping;
@@ -98,6 +99,7 @@ const ALONE: &[&[Test]] = &[
     stopping::TESTS,
     deploy::life::TESTS,
     faults::TESTS,
+    retries::TESTS,
     stream_faults::TESTS,
     survival::TESTS,
     fair::TESTS,

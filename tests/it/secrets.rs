@@ -178,7 +178,7 @@ fn broken_settings_quote_no_secret() {
             base().config(&format!("kafka:\n  password: \"{OTHER}\n")),
             base().config(&format!("kafka:\n  properties:\n    sasl.password: {OTHER}\n")),
             base().config(&format!("kafka:\n  properties:\n    ssl.key.password: {OTHER}\n")),
-            base().config(&format!("kafka:\n  properties:\n    retry.backoff.ms: {OTHER}\n")),
+            base().config(&format!("kafka:\n  properties:\n    socket.max.fails: {OTHER}\n")),
             base().config(&format!("kafka:\n  properties:\n    no.such.property: {OTHER}\n")),
             base().config(&format!("kafka:\n  properties:\n    client.rack: \"{OTHER}\\u0001\"\n")),
             base().arg("--kafka-password").arg(OTHER),

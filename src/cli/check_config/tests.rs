@@ -61,7 +61,7 @@ fn what_librdkafka_and_the_log_refuse_is_told_in_the_same_run_as_all_else() {
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("settings.yaml");
     let text =
-        "kafka:\n  properties:\n    no.such.property: canary\n    retry.backoff.ms: canary\nlinger: 1\n";
+        "kafka:\n  properties:\n    no.such.property: canary\n    socket.max.fails: canary\nlinger: 1\n";
     std::fs::write(&file, text).unwrap();
     let line = ["--config", file.to_str().unwrap(), "--log-filter", "a=b=c"];
     let (code, _, errors) = check(&line, &[]);
@@ -69,7 +69,7 @@ fn what_librdkafka_and_the_log_refuse_is_told_in_the_same_run_as_all_else() {
     assert_eq!(code, 64);
     for part in [
         "kafka.properties.no.such.property",
-        "kafka.properties.retry.backoff.ms",
+        "kafka.properties.socket.max.fails",
         "log.filter",
         "linger",
         "kafka.brokers",

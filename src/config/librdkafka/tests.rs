@@ -38,6 +38,8 @@ fn the_defaults_become_these_properties() {
         ("queue.buffering.max.messages", "110000"),
         ("reconnect.backoff.max.ms", "1000"),
         ("reconnect.backoff.ms", "50"),
+        ("retry.backoff.max.ms", "1000"),
+        ("retry.backoff.ms", "100"),
         ("security.protocol", "plaintext"),
         ("socket.keepalive.enable", "true"),
         ("socket.timeout.ms", "10000"),
@@ -107,7 +109,7 @@ fn everything_that_the_sidecar_sets_is_reserved() {
     for name in more {
         assert!(reserved(name).is_some(), "{name}");
     }
-    for name in ["client.rack", "retry.backoff.ms", "socket.nagle.disable", "broker.address.family"] {
+    for name in ["client.rack", "socket.max.fails", "socket.nagle.disable", "broker.address.family"] {
         assert_eq!(reserved(name), None, "{name}");
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn settings() -> Vec<Setting> {
     settings.extend(tls());
     settings.extend(batching());
     settings.extend(patience());
+    settings.extend(pauses());
     settings
 }
 
@@ -151,24 +152,24 @@ fn batching() -> Vec<Setting> {
     ]
 }
 
-fn patience() -> Vec<Setting> {
+fn pauses() -> Vec<Setting> {
     vec![
         Setting::number(
-            "kafka.message_timeout_ms",
-            300_000,
-            (10_000, 3_600_000),
+            "kafka.retry_backoff_ms",
+            100,
+            (1, 300_000),
             "ms",
-            "How long librdkafka keeps a record before it gives up. A short one leaves gaps when a broker is slow.",
+            "The first pause before records are sent again that a broker refused for now; it doubles each time, give or take a fifth.",
         )
-        .property("message.timeout.ms", |config| milliseconds(config.kafka.message_timeout)),
+        .property("retry.backoff.ms", |config| milliseconds(config.kafka.retry_backoff)),
         Setting::number(
-            "kafka.socket_timeout_ms",
-            10_000,
-            (1000, 60_000),
+            "kafka.retry_backoff_ms_max",
+            1000,
+            (1, 300_000),
             "ms",
-            "How long a request to a broker may take.",
+            "The longest pause before records are sent again. Later records of their partition wait with them.",
         )
-        .property("socket.timeout.ms", |config| milliseconds(config.kafka.socket_timeout)),
+        .property("retry.backoff.max.ms", |config| milliseconds(config.kafka.retry_backoff_max)),
         Setting::number(
             "kafka.reconnect_backoff_ms",
             50,
@@ -187,6 +188,27 @@ fn patience() -> Vec<Setting> {
         .property("reconnect.backoff.max.ms", |config| {
             milliseconds(config.kafka.reconnect_backoff_max)
         }),
+    ]
+}
+
+fn patience() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "kafka.message_timeout_ms",
+            300_000,
+            (10_000, 3_600_000),
+            "ms",
+            "How long librdkafka keeps a record before it gives up. A short one leaves gaps when a broker is slow.",
+        )
+        .property("message.timeout.ms", |config| milliseconds(config.kafka.message_timeout)),
+        Setting::number(
+            "kafka.socket_timeout_ms",
+            10_000,
+            (1000, 60_000),
+            "ms",
+            "How long a request to a broker may take.",
+        )
+        .property("socket.timeout.ms", |config| milliseconds(config.kafka.socket_timeout)),
         Setting::number(
             "kafka.metadata_refresh_ms",
             60_000,

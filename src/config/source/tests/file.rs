@@ -106,7 +106,7 @@ const CONTENTS: &[(&str, &str)] = &[
              partitioner.topics (config.yaml:5:8): \"md5\" is no partitioner; write one of tenant-md5, java-murmur2, librdkafka-crc32",
     ),
     (
-        "kafka:\n  properties:\n    retry.backoff.ms: 5\n    acks: 1\n    linger.ms: 3\n    ssl.ca.pem: x\n",
+        "kafka:\n  properties:\n    socket.max.fails: 5\n    acks: 1\n    linger.ms: 3\n    ssl.ca.pem: x\n",
         "kafka.properties (config.yaml:4:5): \"acks\" is reserved: what the sidecar promises rests on it; remove it\n\
              kafka.properties (config.yaml:5:5): \"linger.ms\" is reserved: settings of their own decide it; remove it\n\
              kafka.properties (config.yaml:6:5): \"ssl.ca.pem\" is reserved: settings of their own decide it; remove it",

@@ -117,6 +117,19 @@ impl Cluster {
         })
     }
 
+    /// Waits until a partition has that many replicas in sync, as after the loss of one.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more than 60 s.
+    pub fn wait_in_sync(&self, topic: &str, partition: i32, count: usize) {
+        self.ask(&format!("{count} replicas of {topic}/{partition} in sync"), |node| {
+            let states = partitions(node, topic)?;
+            let of = |state: &&PartitionState| state.partition == partition && state.in_sync.len() == count;
+            states.iter().find(of).map(|_| ()).ok_or_else(|| io::Error::other("others are"))
+        });
+    }
+
     /// Whether the cluster has a topic of that name, Kafka's own included.
     pub fn has_topic(&self, topic: &str) -> bool {
         let known = self.ask("the topics", |node| state::metadata(node, None));
