@@ -100,8 +100,7 @@ pub(super) fn forwarder(
         init_wait: Duration::from_millis(LANES_INIT_MS),
         step_wait: config.transactions.stuck,
         transaction_timeout: config.transactions.timeout,
-        committed: committed.clone(),
         metrics: Arc::clone(metrics),
     };
-    Forwarder::start(config, Arc::clone(sender), committed.clone(), settings).map_err(AppError::Thread)
+    Forwarder::start(config, Arc::clone(sender), committed, settings).map_err(AppError::Thread)
 }

@@ -8,7 +8,6 @@ use crate::{
     config::Config,
     kafka::{
         access::Access,
-        committed::CommittedOffsets,
         lane::{Lane, LaneSettings},
         letters::LettersReader,
         producer::check,
@@ -31,7 +30,6 @@ pub fn build(config: &Config, asked: Asked) -> Result<Run, AppError> {
             let id = format!("{}.dlq.{}", config.transactional_id_prefix, asked.topic);
             check(&access.lane(&id))?;
             let settings = LaneSettings {
-                committed: CommittedOffsets::start(access.clone())?,
                 access,
                 id,
                 init_wait: Duration::from_millis(LANES_INIT_MS),

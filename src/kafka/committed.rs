@@ -1,5 +1,5 @@
 //! Owns the reading of a group's committed offsets, through one consumer that never subscribes.
-//! Must never take an offset of a transaction that is still open for committed, nor an error for "nothing committed".
+//! Must never read offsets of a transaction that is still open, nor take an error for "nothing committed".
 //!
 //! On a producer's handle the same question ends the process where the coordinator moves (librdkafka issue 5040). On a
 //! consumer's it does where the question itself runs out of time while the coordinator is looked for (issues 3663 and 4605):
@@ -17,8 +17,7 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel, consumer::BaseConsumer, err
 
 use super::{
     access::{Access, Properties},
-    classify,
-    ffi::{self, WhileOpen},
+    classify, ffi,
     producer::ConnectError,
 };
 use crate::{failure::Failure, offsets::Committed, record::Topic};
@@ -27,15 +26,6 @@ use crate::{failure::Failure, offsets::Committed, record::Topic};
 const PAUSE_MS: u64 = 5;
 /// The longest that one question may take.
 const QUESTION_MS_MAX: u64 = 5_000;
-
-/// What a group has committed for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noted {
-    /// The offset.
-    pub committed: Committed,
-    /// The text beside it; empty where nothing is committed.
-    pub text: String,
-}
 
 /// Asks groups for their offsets; cheap to clone.
 #[derive(Clone)]
@@ -65,30 +55,6 @@ impl CommittedOffsets {
         partitions: &[(&Topic, i32)],
         wait: Duration,
     ) -> Result<Vec<Committed>, Failure> {
-        let noted = self.ask(group, partitions, WhileOpen::Refused, wait)?;
-        Ok(noted.into_iter().map(|noted| noted.committed).collect())
-    }
-
-    /// The same for whoever has a transaction open that is about to commit these very offsets, and with the texts beside them.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn read_within(
-        &self,
-        group: &str,
-        partitions: &[(&Topic, i32)],
-        wait: Duration,
-    ) -> Result<Vec<Noted>, Failure> {
-        self.ask(group, partitions, WhileOpen::PassedOver, wait)
-    }
-
-    fn ask(
-        &self,
-        group: &str,
-        partitions: &[(&Topic, i32)],
-        while_open: WhileOpen,
-        wait: Duration,
-    ) -> Result<Vec<Noted>, Failure> {
         let by = Instant::now() + wait;
         loop {
             let left = by.saturating_duration_since(Instant::now());
@@ -98,8 +64,8 @@ impl CommittedOffsets {
                 self.replace(consumer);
                 consumer = Arc::clone(&self.consumer.lock());
             }
-            let code = match ask(&consumer, group, partitions, while_open, question) {
-                Ok(noted) => return Ok(noted),
+            let code = match ask(&consumer, group, partitions, question) {
+                Ok(committed) => return Ok(committed),
                 Err(code) => code,
             };
             if code == RDKafkaErrorCode::OperationTimedOut {
@@ -149,17 +115,13 @@ fn ask(
     consumer: &BaseConsumer,
     group: &str,
     partitions: &[(&Topic, i32)],
-    while_open: WhileOpen,
     wait: Duration,
-) -> Result<Vec<Noted>, RDKafkaErrorCode> {
-    let answers = ffi::committed_offsets(consumer, group, partitions, while_open, wait);
+) -> Result<Vec<Committed>, RDKafkaErrorCode> {
+    let answers = ffi::committed_offsets(consumer, group, partitions, wait);
     // Log lines and errors wait in the consumer's queue, and would pile up there.
     while consumer.poll(Duration::ZERO).is_some() {}
     let answers = answers?;
-    let of = |ffi::CommittedOffset { offset, text }| {
-        let committed = if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
-        Noted { committed, text }
-    };
+    let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
     answers.into_iter().map(|answer| answer.map(of)).collect()
 }
 

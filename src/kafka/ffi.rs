@@ -7,11 +7,7 @@ mod intercepted;
 mod offsets;
 mod transactional;
 
-pub use self::{
-    configs::topic_settings,
-    offsets::{CommittedOffset, WhileOpen, committed_offsets},
-    transactional::Transactional,
-};
+pub use self::{configs::topic_settings, offsets::committed_offsets, transactional::Transactional};
 
 use std::{
     collections::HashMap,

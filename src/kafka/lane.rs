@@ -16,14 +16,9 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use self::{runner::Runner, steps::Steps};
-use super::{
-    access::Access,
-    committed::{CommittedOffsets, Noted},
-    context::Delivered,
-    transaction::CallError,
-};
+use super::{access::Access, context::Delivered, transaction::CallError};
 use crate::{
-    offsets::{Committed, Group},
+    offsets::Group,
     record::{Record, Topic},
     telemetry::metrics::Metrics,
 };
@@ -41,26 +36,8 @@ pub struct LaneSettings {
     pub step_wait: Duration,
     /// After how long the coordinator ends a transaction by itself (`transaction.timeout.ms`).
     pub transaction_timeout: Duration,
-    /// Who is asked again for what groups have committed.
-    pub committed: CommittedOffsets,
     /// Where replaced producers are counted.
     pub metrics: Arc<Metrics>,
-}
-
-/// What a group's coordinator answered for a partition before the transaction, and what the work rests on.
-///
-/// A coordinator that has just taken over answers what was committed before its predecessor's last commits, until it knows how
-/// far the other brokers have its log (Kafka 4.1.0). Offsets that it has added to a transaction lie behind all those commits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compared {
-    /// The topic.
-    pub topic: Topic,
-    /// The partition.
-    pub partition: i32,
-    /// What was committed.
-    pub committed: Committed,
-    /// The text beside it, where the work rests on that too.
-    pub text: Option<String>,
 }
 
 /// A group's offsets, as a transaction commits them.
@@ -70,8 +47,6 @@ pub struct WorkOffsets {
     pub group: Group,
     /// Topic, partition, next offset, text beside it; each partition once.
     pub offsets: Vec<(Topic, i32, i64, String)>,
-    /// What the coordinator has to answer again once it has taken these offsets; of partitions that are among them.
-    pub compared: Vec<Compared>,
 }
 
 /// What one transaction carries.
@@ -94,8 +69,6 @@ pub enum Culprit {
     Nobody,
     /// Nothing that was named, and probably the record at that place.
     Suspect(usize),
-    /// A group had committed something else than was compared, or did not say.
-    Moved,
 }
 
 /// How a transaction ended.
@@ -149,16 +122,6 @@ pub struct InProgress {
     pub ended: oneshot::Receiver<Ended>,
     /// That nothing of it can happen any more; its keys are free then.
     pub settled: oneshot::Receiver<()>,
-}
-
-// === impl Compared ===
-
-impl Compared {
-    /// Returns whether the group has committed the same still.
-    #[must_use]
-    pub fn is_still(&self, noted: &Noted) -> bool {
-        self.committed == noted.committed && self.text.as_ref().is_none_or(|text| *text == noted.text)
-    }
 }
 
 // === impl Lane ===

@@ -15,15 +15,23 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-use super::{classify, committed::Noted, producer};
+use super::{classify, producer};
 use crate::{
     failure::{Failure, Reason},
-    offsets::Committed,
     record::{Record, Topic},
 };
 
 /// How long one look for a record lasts at most, in milliseconds.
 const POLL_MS: u64 = 100;
+
+/// What a group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The offset; none where nothing is committed.
+    pub offset: Option<i64>,
+    /// The text beside it.
+    pub text: String,
+}
 
 /// What librdkafka tells besides: a partition's end is no error here.
 struct Quiet;
@@ -113,15 +121,15 @@ impl LettersReader {
                 return Err(classify::offsets(RDKafkaErrorCode::UnknownPartition, &self.group));
             };
             found.error().map_err(|error| failed(&error))?;
-            let committed = match found.offset() {
-                Offset::Offset(offset) => Committed::At(offset),
+            let offset = match found.offset() {
+                Offset::Offset(offset) => Some(offset),
                 Offset::Beginning
                 | Offset::End
                 | Offset::Stored
                 | Offset::Invalid
-                | Offset::OffsetTail(_) => Committed::Nothing,
+                | Offset::OffsetTail(_) => None,
             };
-            Ok(Noted { committed, text: found.metadata().to_owned() })
+            Ok(Noted { offset, text: found.metadata().to_owned() })
         };
         (0..count).map(of).collect()
     }

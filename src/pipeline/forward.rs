@@ -40,7 +40,7 @@ use crate::{
     failure::{Failure, Reason, Violation},
     kafka::{
         committed::CommittedOffsets,
-        lane::{Compared, LaneSettings, LaneState},
+        lane::{LaneSettings, LaneState},
     },
     offsets::{Membership, Unit},
     record::{Receipt, Topic},
@@ -73,8 +73,6 @@ struct Waiting {
     placed: Arc<Placed>,
     answer: oneshot::Sender<Answer>,
     attempts: u32,
-    /// What its group's coordinator answered, so that it runs.
-    compared: Vec<Compared>,
     stage: Arc<Stage>,
     spans: UnitSpans,
 }
@@ -160,14 +158,8 @@ impl Forwarder {
         let placed = Arc::new(self.place(&entering.unit, deadline).await?);
         let (answer, mut answered) = oneshot::channel();
         let stage = Arc::<Stage>::default();
-        let waiting = Waiting {
-            placed: Arc::clone(&placed),
-            answer,
-            attempts: 0,
-            compared: Vec::new(),
-            stage: Arc::clone(&stage),
-            spans,
-        };
+        let waiting =
+            Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage), spans };
         let number = self.push(waiting)?;
         entering.done();
         let caller = Caller { forwarder: self, number, placed, stage };

@@ -7,7 +7,6 @@
 
 mod batch;
 mod counted;
-mod waits;
 
 use std::{
     collections::HashMap,
@@ -23,16 +22,17 @@ use crate::{
     failure::{Failure, Reason},
     kafka::{
         classify,
-        committed::Noted,
-        lane::{Compared, Culprit, Ended, Lane, Work, WorkOffsets},
+        lane::{Culprit, Ended, Lane, LaneState, Work, WorkOffsets},
         letters::LettersReader,
     },
-    offsets::{Committed, Group, Membership},
+    offsets::{Group, Membership},
     record::{Record, TENANT_HEADER, Topic},
 };
 
 /// How long one question to Kafka may take.
 const ANSWER_MS_MAX: u64 = 30_000;
+/// How long the transactional id may take to be initialised, and a transaction to end.
+const TRANSACTION_MS_MAX: u64 = 120_000;
 /// How long the lane may take to end.
 const END_MS_MAX: u64 = 5_000;
 /// The pause between looks at a transaction in progress.
@@ -78,8 +78,6 @@ pub struct Run {
     counts: HashMap<Topic, Option<u32>>,
     /// The topics that refuse whatever comes, and why.
     shut: HashMap<Topic, Failure>,
-    /// What the group was found to have noted of the partition in work; none once a transaction has found it again.
-    unproven: Option<Compared>,
     counted: Counted,
 }
 
@@ -98,8 +96,8 @@ impl Run {
     /// Prepares a run; `lane` carries an id that no other run over this topic has, and is none where nothing is to be done.
     #[must_use]
     pub fn new(asked: Asked, reader: LettersReader, lane: Option<Lane>, partitioners: Partitioners) -> Self {
-        let (counts, shut, unproven, counted) = Default::default();
-        Self { asked, reader, lane, partitioners, counts, shut, unproven, counted }
+        let (counts, shut, counted) = Default::default();
+        Self { asked, reader, lane, partitioners, counts, shut, counted }
     }
 
     /// Goes through all partitions up to their ends; `seen` hears of each letter that is asked for, `progress` of each
@@ -129,23 +127,15 @@ impl Run {
         progress: &impl Fn(i32, &Counted),
     ) -> Result<(), Failure> {
         // What an earlier run left open is ended by this, and only then are its offsets what they will be.
-        if let Some(lane) = &self.lane {
-            waits::ready(lane)?;
-        }
+        self.initialised()?;
         let wait = Duration::from_millis(ANSWER_MS_MAX);
         let partitions = self.reader.partition_count(&self.asked.topic, wait)?;
         let noted = self.reader.noted(partitions, wait)?;
-        for (partition, Noted { committed, text }) in (0..).zip(noted) {
-            let offset = match committed {
-                Committed::At(offset) => Some(offset),
-                Committed::Nothing => None,
-            };
-            let handled = Handled::read(offset.unwrap_or_default(), &text);
+        for (partition, noted) in (0..).zip(noted) {
+            let handled = Handled::read(noted.offset.unwrap_or_default(), &noted.text);
             // A list shows those too that were dealt with.
-            let from = offset.filter(|_| self.asked.deed != Deed::Nothing);
+            let from = noted.offset.filter(|_| self.asked.deed != Deed::Nothing);
             self.reader.go_to(partition, from)?;
-            let topic = self.asked.topic.clone();
-            self.unproven = Some(Compared { topic, partition, committed, text: Some(text) });
             self.partition(partition, handled, (seen, progress))?;
         }
         Ok(())
@@ -308,7 +298,7 @@ impl Run {
 
     /// Runs one transaction; returns who it was refused for, and why, where a topic refused what was sent.
     fn transact(
-        &mut self,
+        &self,
         partition: i32,
         entries: &[Entry],
         handled: &Handled,
@@ -326,14 +316,9 @@ impl Run {
         let group = Group { id: self.asked.group.clone(), membership: Membership::Manual };
         let records: Vec<_> = entries.iter().filter_map(|entry| entry.outgoing.clone()).collect();
         let sends = !records.is_empty();
-        let compared = self.unproven.iter().cloned().collect();
-        let work = Work { offsets: vec![WorkOffsets { group, offsets, compared }], records };
-        match waits::ended(lane, work)? {
-            Ended::Committed(_) => {
-                self.unproven = None;
-                Ok(None)
-            }
-            Ended::Aborted(Culprit::Moved, error) => Err(waits::moved(&error)),
+        let work = Work { offsets: vec![WorkOffsets { group, offsets }], records };
+        match ended(lane, work)? {
+            Ended::Committed(_) => Ok(None),
             Ended::Aborted(culprit, error) => {
                 let failure = classify::aborted(error.code, "nothing of this batch was replayed");
                 let of_topic = classify::is_of_topic(error.code)
@@ -342,15 +327,67 @@ impl Run {
                     Culprit::Record(_) | Culprit::Suspect(_) | Culprit::Nobody if sends && of_topic => {
                         Ok(Some((culprit, failure)))
                     }
-                    Culprit::Record(_)
-                    | Culprit::Suspect(_)
-                    | Culprit::Nobody
-                    | Culprit::Offsets(_)
-                    | Culprit::Moved => Err(failure),
+                    Culprit::Record(_) | Culprit::Suspect(_) | Culprit::Nobody | Culprit::Offsets(_) => {
+                        Err(failure)
+                    }
                 }
             }
-            Ended::Fenced(_) => Err(waits::fenced()),
-            Ended::Unknown(_) => Err(waits::unknown()),
+            Ended::Fenced(_) => Err(fenced()),
+            Ended::Unknown(_) => Err(unknown()),
         }
     }
+
+    fn initialised(&self) -> Result<(), Failure> {
+        let Some(lane) = &self.lane else { return Ok(()) };
+        let state = lane.watch();
+        let by = Instant::now() + Duration::from_millis(TRANSACTION_MS_MAX);
+        loop {
+            let now = state.borrow().clone();
+            match now {
+                LaneState::Ready => return Ok(()),
+                LaneState::Fenced | LaneState::Broken(_) => return Err(stopped(lane)),
+                LaneState::Initialising(error) if Instant::now() >= by => {
+                    let sentence = error.map_or_else(String::new, |error| format!(": {error}"));
+                    let sentence = format!("no transaction can be begun{sentence}");
+                    return Err(Failure::new(Reason::BrokersUnavailable, sentence));
+                }
+                LaneState::Initialising(_) => thread::sleep(Duration::from_millis(LOOK_MS)),
+            }
+        }
+    }
+}
+
+/// Runs one transaction to its end.
+fn ended(lane: &Lane, work: Work) -> Result<Ended, Failure> {
+    let mut progress = lane.run(work.into());
+    let by = Instant::now() + Duration::from_millis(TRANSACTION_MS_MAX);
+    loop {
+        match progress.ended.try_recv() {
+            Ok(ended) => return Ok(ended),
+            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(stopped(lane)),
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() >= by => {
+                return Err(unknown());
+            }
+            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
+                thread::sleep(Duration::from_millis(LOOK_MS));
+            }
+        }
+    }
+}
+
+fn stopped(lane: &Lane) -> Failure {
+    match &*lane.watch().borrow() {
+        LaneState::Broken(words) => Failure::new(Reason::Internal, words.clone()),
+        LaneState::Fenced | LaneState::Ready | LaneState::Initialising(_) => fenced(),
+    }
+}
+
+fn fenced() -> Failure {
+    Failure::new(Reason::ProducerFenced, "another run over the same topic has begun")
+}
+
+fn unknown() -> Failure {
+    let sentence =
+        "whether the last batch was replayed is not known; the same run knows, and goes on from there";
+    Failure::new(Reason::CommitUnknown, sentence)
 }

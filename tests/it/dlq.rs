@@ -7,7 +7,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
-use testkit::{ApiKey, Cluster, Sidecar, SidecarBuilder, eventually, read_topic};
+use testkit::{Cluster, Sidecar, SidecarBuilder, eventually, read_topic};
 
 use crate::{
     client::{BINARY, READY, connect, keyed, over_tls, run, send, text, with_header},
@@ -18,7 +18,6 @@ crate::tests!(
     letters_are_listed_replayed_and_discarded_by_choice,
     what_cannot_or_should_not_be_sent_is_left,
     what_its_topic_refuses_again_is_left_and_the_others_go,
-    what_is_noted_of_the_letters_is_found_again_or_nothing_is_sent,
     wrong_words_are_told,
 );
 
@@ -45,13 +44,6 @@ fn done(arguments: &[&str]) -> Vec<String> {
 
 fn listed(arguments: &[&str]) -> Vec<serde_json::Value> {
     done(arguments).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// Replays letters of a tenant through the proxies, as a client of that name.
-fn replay_as(client: &str, letters: &str, tenant: &str) -> Ended {
-    let builder = Sidecar::through_proxies(BINARY, Cluster::shared()).env("KAFKA_CLIENT_ID", client);
-    let arguments = ["dlq", "replay", letters, "--tenant", tenant];
-    to_end(arguments.iter().fold(builder, |builder, argument| builder.arg(*argument)))
 }
 
 /// Writes dead letters as a sidecar would: values from 0 on, each with its value for a key.
@@ -87,31 +79,6 @@ fn values(topic: &str) -> Vec<String> {
     let mut values: Vec<_> = read.map(|record| String::from_utf8(record.value.unwrap()).unwrap()).collect();
     values.sort();
     values
-}
-
-/// A coordinator that has just taken over may answer what was noted before its predecessor's last notes.
-fn what_is_noted_of_the_letters_is_found_again_or_nothing_is_sent() {
-    let cluster = Cluster::shared();
-    let (letters, topic) = (cluster.create_topic("dlq", 1, &[]), cluster.create_topic("replayed", 1, &[]));
-    for tenant in ["first", "second", "third"] {
-        bury(&letters, &topic, 2, &[("tenant-id", tenant)]);
-    }
-    let faults = cluster.faults_of(&letters);
-    let mut sent = 0;
-    // Of the second the offset stays what it was, and the text beside it alone changes.
-    for tenant in ["third", "second", "first"] {
-        faults.remember_next(ApiKey::OffsetFetch);
-        let replayed = replay_as(&letters, &letters, tenant);
-        assert!(replayed.stdout[0].starts_with("2 replayed"), "{replayed:?}");
-        sent += 2;
-        faults.repeat_remembered(ApiKey::OffsetFetch, 1);
-        let refused = replay_as(&letters, &letters, tenant);
-        assert_ne!(refused.code, Some(0), "{refused:?}");
-        assert!(refused.stderr.iter().any(|line| line.contains("run the same again")), "{refused:?}");
-        assert!(replay_as(&letters, &letters, tenant).stdout[0].starts_with("0 replayed"), "{tenant}");
-        assert_eq!(values(&topic).len(), sent, "{tenant}");
-    }
-    assert_eq!(faults.outdated(ApiKey::OffsetFetch), 3, "the coordinator did answer so");
 }
 
 fn letters_are_listed_replayed_and_discarded_by_choice() {

@@ -90,7 +90,6 @@ const TOGETHER: &[&[Test]] = &[
     traces::export::TESTS,
     transactions::lanes::TESTS,
     transactions::forbidden::TESTS,
-    transactions::outdated::TESTS,
 ];
 
 /// Tests that break what others need, or measure; one after the other, in this order.

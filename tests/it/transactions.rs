@@ -1,7 +1,7 @@
 //! Lanes over the real cluster, and what librdkafka does alone: what is committed is there with its offsets, what is aborted
 //! is not, whatever a coordinator carries out late, and however long it takes.
 //!
-//! All but `lanes`, `forbidden` and `outdated` break something, and run alone.
+//! All but `lanes` and `forbidden` break something, and run alone.
 
 pub mod alone;
 pub mod copier;
@@ -11,7 +11,6 @@ pub mod frozen;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
-pub mod outdated;
 pub mod swept;
 pub mod waits;
 
@@ -24,8 +23,7 @@ use producer_sidecar::{
     },
     kafka::{
         access::Access,
-        committed::CommittedOffsets,
-        ffi::{WhileOpen, committed_offsets},
+        ffi::committed_offsets,
         lane::{Culprit, Ended, Lane, LaneSettings, LaneState, Work, WorkOffsets},
         transaction::CallError,
     },
@@ -78,10 +76,8 @@ fn properties(id: &str, settings: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// A lane that is ready.
 fn lane(id: &str) -> Lane {
-    let access = Access::fixed(&config(id, &[]));
     let settings = LaneSettings {
-        committed: CommittedOffsets::start(access.clone()).unwrap(),
-        access,
+        access: Access::fixed(&config(id, &[])),
         id: id.to_owned(),
         init_wait: STEP,
         step_wait: STEP,
@@ -118,8 +114,7 @@ fn work(records: &[(&str, &str)], offsets: Vec<WorkOffsets>) -> Arc<Work> {
 
 fn offsets(group: &str, membership: Membership, topic: &str, next: i64) -> WorkOffsets {
     let group = Group { id: group.to_owned(), membership };
-    let offsets = vec![(Topic::parse(topic).unwrap(), 0, next, "beside".to_owned())];
-    WorkOffsets { group, offsets, compared: Vec::new() }
+    WorkOffsets { group, offsets: vec![(Topic::parse(topic).unwrap(), 0, next, "beside".to_owned())] }
 }
 
 /// Runs a transaction to the point where nothing of it can happen any more.
@@ -144,9 +139,7 @@ fn committed(group: &str, topic: &str) -> i64 {
     let consumer: BaseConsumer = config.create().unwrap();
     let topic = Topic::parse(topic).unwrap();
     eventually(STEP, "the committed offset is stable", || {
-        let asked = [(&topic, 0)];
-        let found = committed_offsets(&consumer, group, &asked, WhileOpen::Refused, STEP).ok()?.pop()?;
-        Some(found.ok()?.offset)
+        committed_offsets(&consumer, group, &[(&topic, 0)], STEP).ok()?.pop()?.ok()
     })
 }
 

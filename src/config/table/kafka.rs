@@ -157,15 +157,15 @@ fn pauses() -> Vec<Setting> {
         Setting::number(
             "kafka.retry_backoff_ms",
             100,
-            (1, 300_000),
+            (1, 10_000),
             "ms",
-            "The first pause before records are sent again that a broker refused for now; it doubles each time, give or take a fifth.",
+            "The first pause before records are sent again that a broker refused for now, give or take a fifth. It doubles with each refusal, but not while a partition's leader is looked for. Transactions have shorter ones of their own.",
         )
         .property("retry.backoff.ms", |config| milliseconds(config.kafka.retry_backoff)),
         Setting::number(
             "kafka.retry_backoff_ms_max",
             1000,
-            (1, 300_000),
+            (1, 60_000),
             "ms",
             "The longest pause before records are sent again. Later records of their partition wait with them.",
         )

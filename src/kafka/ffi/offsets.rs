@@ -25,28 +25,10 @@ use crate::record::Topic;
 /// `rd_kafka_admin_coord_request` then both fails and frees (rdkafka_coord.c, rdkafka_admin.c; issues 3663 and 4605).
 const QUESTION_MAX: Duration = Duration::from_secs(3600);
 
-/// What is answered for a partition of which an open transaction has an offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhileOpen {
-    /// `UNSTABLE_OFFSET_COMMIT`.
-    Refused,
-    /// What was committed before.
-    PassedOver,
-}
-
-/// What a group has committed for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The offset; -1001 (`OFFSET_INVALID`) where nothing is committed.
-    pub offset: i64,
-    /// The text beside it.
-    pub text: String,
-}
-
-/// Asks the group's coordinator for committed offsets; blocks.
+/// Asks the group's coordinator for committed offsets, none of them of a transaction that is still open; blocks.
 ///
-/// The answers are in the order of the partitions. Where the wait is over, the question goes on inside the consumer, which has to be
-/// dropped within the hour.
+/// The answers are in the order of the partitions; -1001 (`OFFSET_INVALID`) is "nothing committed". Where the wait is over, the
+/// question goes on inside the consumer, which has to be dropped within the hour.
 ///
 /// # Errors
 /// Why nothing is known of the group; the same of a single partition.
@@ -54,9 +36,8 @@ pub fn committed_offsets(
     consumer: &BaseConsumer,
     group: &str,
     asked: &[(&Topic, i32)],
-    while_open: WhileOpen,
     wait: Duration,
-) -> Result<Vec<Result<CommittedOffset, RDKafkaErrorCode>>, RDKafkaErrorCode> {
+) -> Result<Vec<Result<i64, RDKafkaErrorCode>>, RDKafkaErrorCode> {
     let list = partitions(asked.iter().copied()).map_err(|error| error.code)?;
     let group = c_text(group).map_err(|error| error.code)?;
     let client = consumer.client().native_ptr();
@@ -71,8 +52,7 @@ pub fn committed_offsets(
         let options = options.ok_or(nothing)?;
         let question = milliseconds(QUESTION_MAX);
         rd_kafka_AdminOptions_set_request_timeout(options.ptr(), question, words.as_mut_ptr(), WORDS_BYTES);
-        let stable = i32::from(while_open == WhileOpen::Refused);
-        called(rd_kafka_AdminOptions_set_require_stable_offsets(options.ptr(), stable))
+        called(rd_kafka_AdminOptions_set_require_stable_offsets(options.ptr(), 1))
             .map_err(|error| error.code)?;
         let queue = Owned::new(rd_kafka_queue_new(client), rd_kafka_queue_destroy).ok_or(nothing)?;
         let mut requests = [request.ptr()];
@@ -100,15 +80,7 @@ pub fn committed_offsets(
             };
             let element = found.iter().find(same).ok_or(RDKafkaErrorCode::UnknownPartition)?;
             let code = RDKafkaErrorCode::from(element.err);
-            if code != RDKafkaErrorCode::NoError {
-                return Err(code);
-            }
-            // It need not end with NUL: librdkafka copies its bytes alone.
-            let text = match element.metadata.is_null() {
-                true => &[][..],
-                false => slice::from_raw_parts(element.metadata.cast(), element.metadata_size),
-            };
-            Ok(CommittedOffset { offset: element.offset, text: String::from_utf8_lossy(text).into_owned() })
+            if code == RDKafkaErrorCode::NoError { Ok(element.offset) } else { Err(code) }
         };
         Ok(asked.iter().map(|(topic, partition)| of(topic, *partition)).collect())
     }

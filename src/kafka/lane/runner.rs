@@ -14,7 +14,7 @@ use std::{
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{oneshot, watch};
 
-use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work, WorkOffsets, spare::Fresh, steps::Steps};
+use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work, spare::Fresh, steps::Steps};
 use crate::kafka::{
     classify,
     context::Delivered,
@@ -187,8 +187,8 @@ impl Runner {
                 let abort = open.abort();
                 let (ended, after) = self.not_committed(culprit, error, begun);
                 // After a failed delivery the next transaction would arrive out of sequence.
-                let is_nothing_lost = matches!(culprit, Culprit::Offsets(_) | Culprit::Moved);
-                let is_clean = abort.is_ok() && is_nothing_lost && after == After::Keep;
+                let is_clean =
+                    abort.is_ok() && matches!(culprit, Culprit::Offsets(_)) && after == After::Keep;
                 return (ended, if is_clean || after == After::Stop { after } else { After::Replace });
             }
         };
@@ -244,10 +244,8 @@ impl Runner {
         for (record, partition) in &work.records {
             open.send(record, *partition).map_err(|refused| named(refused.place, refused.code))?;
         }
-        // The records are on their way meanwhile.
-        let moved = work.offsets.iter().find_map(|of_group| self.moved(of_group));
         self.steps.begin();
-        let delivered = open.delivered(self.settings.step_wait).map_err(|undelivered| {
+        open.delivered(self.settings.step_wait).map_err(|undelivered| {
             if work.records.len() > 1
                 && let Some((largest, code)) = largest_refused(work, &undelivered)
             {
@@ -263,27 +261,7 @@ impl Runner {
             let (place, code) =
                 first.map_or((u64::MAX, RDKafkaErrorCode::Unknown), |first| (first.place, first.code));
             named(place, code)
-        })?;
-        moved.map_or(Ok(delivered), |error| Err((Culprit::Moved, error)))
-    }
-
-    /// Asks the coordinator, which has taken a group's offsets by now, for what was compared before; returns what is otherwise.
-    fn moved(&self, of_group: &WorkOffsets) -> Option<CallError> {
-        let WorkOffsets { group, compared, .. } = of_group;
-        if compared.is_empty() {
-            return None;
-        }
-        self.steps.begin();
-        let asked: Vec<_> = compared.iter().map(|compared| (&compared.topic, compared.partition)).collect();
-        let sentence = match self.settings.committed.read_within(&group.id, &asked, self.settings.step_wait) {
-            Ok(noted) if compared.iter().zip(&noted).all(|(compared, noted)| compared.is_still(noted)) => {
-                return None;
-            }
-            Ok(_) => format!("group {} has committed something else than was compared", group.id),
-            Err(failure) => failure.message().to_owned(),
-        };
-        tracing::info!("a transaction is aborted, its units are compared again: {sentence}");
-        Some(CallError { code: RDKafkaErrorCode::Conflict, class: CallClass::Abortable, sentence })
+        })
     }
 
     fn send_offsets(&self, open: &mut Transaction<'_>, offsets: &GroupOffsets<'_>) -> Result<(), CallError> {

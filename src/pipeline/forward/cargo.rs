@@ -30,16 +30,11 @@ impl Cargo {
             if let Some(group) = &placed.unit.group {
                 let found = offsets.iter().position(|entry| entry.group == *group);
                 let entry = found.unwrap_or_else(|| {
-                    offsets.push(WorkOffsets {
-                        group: group.clone(),
-                        offsets: Vec::new(),
-                        compared: Vec::new(),
-                    });
+                    offsets.push(WorkOffsets { group: group.clone(), offsets: Vec::new() });
                     of_offsets.push(Vec::new());
                     offsets.len() - 1
                 });
                 of_offsets[entry].push(place);
-                offsets[entry].compared.extend(unit.item.compared.iter().cloned());
                 for input in &placed.unit.inputs {
                     let of_entry = &mut offsets[entry].offsets;
                     of_entry.retain(|(topic, partition, ..)| {

@@ -75,8 +75,7 @@ impl Forwarder {
                     Some(_) | None => None,
                 },
                 Culprit::Nobody | Culprit::Suspect(_) if only => Some(outcome::of_nobody(&placed, error)),
-                // The groups are asked again; what they answer decides.
-                Culprit::Nobody | Culprit::Suspect(_) | Culprit::Offsets(_) | Culprit::Moved => None,
+                Culprit::Nobody | Culprit::Suspect(_) | Culprit::Offsets(_) => None,
             };
             let is_suspect = matches!(culprit, Culprit::Suspect(record)
                 if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place));
@@ -99,9 +98,8 @@ impl Forwarder {
 
     /// Finds out by the committed offsets what became of the units of a transaction, of which nothing can happen any more.
     ///
-    /// An offset that is still what a unit expects says that nothing of the transaction is committed, unless its coordinator
-    /// has just taken over: so only those go again that are compared once more, within their next transaction. One that is
-    /// beyond shows that this unit is, be it by this transaction or by another sidecar's; of the others it shows nothing.
+    /// An offset that is still what a unit expects shows that nothing of the transaction is committed. One that is beyond shows
+    /// that this unit is, be it by this transaction or by another sidecar's; of the others it shows nothing.
     pub(super) async fn resolve(&self, units: Vec<Started>, error: Option<&CallError>) -> Sorted {
         self.forget(&units);
         let wait = Duration::from_millis(OFFSETS_MS_MAX);
@@ -122,9 +120,7 @@ impl Forwarder {
             let answer = match found {
                 Some(Decision::AlreadyCommitted) => outcome::already_committed(),
                 // Those of a chain behind its first expect what that one will have committed.
-                Some(Decision::Run | Decision::Mismatch { .. }) | None
-                    if none_committed && unit.item.placed.compared_group().is_some() =>
-                {
+                Some(Decision::Run | Decision::Mismatch { .. }) | None if none_committed => {
                     sorted.retried.push(unit);
                     continue;
                 }

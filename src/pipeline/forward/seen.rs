@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::{Forwarder, Placed, lanes::Started};
 use crate::{
     failure::Failure,
-    kafka::lane::Compared,
     offsets::{Committed, Group, Input},
     record::Topic,
 };
@@ -33,8 +32,6 @@ pub(super) struct Asked(HashMap<String, HashSet<(Topic, i32)>>);
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     committed: HashMap<(String, Topic, i32), Committed>,
-    /// Of which of these a coordinator answered.
-    answered: HashSet<(String, Topic, i32)>,
     failed: HashMap<String, Failure>,
 }
 
@@ -79,9 +76,7 @@ impl Seen {
         match read {
             Ok(read) => {
                 for ((topic, partition), committed) in partitions.into_iter().zip(read) {
-                    let key = (group.clone(), topic, partition);
-                    self.answered.insert(key.clone());
-                    self.committed.insert(key, committed);
+                    self.committed.insert((group.clone(), topic, partition), committed);
                 }
             }
             Err(failure) => drop(self.failed.insert(group, failure)),
@@ -90,9 +85,7 @@ impl Seen {
 
     /// Notes what is known without asking.
     pub fn note_known(&mut self, group: &Group, input: &Input, committed: Committed) {
-        let key = (group.id.clone(), input.topic.clone(), input.partition);
-        self.answered.remove(&key);
-        self.committed.insert(key, committed);
+        self.committed.insert((group.id.clone(), input.topic.clone(), input.partition), committed);
     }
 
     /// Notes what a unit of the same transaction will have committed.
@@ -113,16 +106,5 @@ impl Seen {
         };
         let all: Option<Vec<_>> = placed.unit.inputs.iter().map(of).collect();
         all.map(Some).ok_or_else(|| self.failed.get(group).cloned().unwrap_or_else(super::lost))
-    }
-
-    /// Returns what a coordinator answered for a unit's inputs, and its transaction has to find again.
-    pub fn answered_of(&self, placed: &Placed) -> Vec<Compared> {
-        let Some(group) = placed.compared_group() else { return Vec::new() };
-        let of = |input: &Input| {
-            let key = (group.to_owned(), input.topic.clone(), input.partition);
-            let committed = *self.committed.get(&key).filter(|_| self.answered.contains(&key))?;
-            Some(Compared { topic: key.1, partition: key.2, committed, text: None })
-        };
-        placed.unit.inputs.iter().filter_map(of).collect()
     }
 }

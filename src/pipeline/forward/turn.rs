@@ -67,7 +67,7 @@ impl Forwarder {
     }
 
     /// Takes a unit into the transaction, or answers it.
-    fn decide(&self, mut unit: Started, seen: &mut Seen) -> Option<Started> {
+    fn decide(&self, unit: Started, seen: &mut Seen) -> Option<Started> {
         let placed = Arc::clone(&unit.item.placed);
         if !unit.item.stage.enter() {
             // Its caller was told.
@@ -83,7 +83,6 @@ impl Forwarder {
         };
         let answer = match decision {
             Ok(Decision::Run) => {
-                unit.item.compared = seen.answered_of(&placed);
                 if let Some(group) = &placed.unit.group {
                     seen.goes_on(group, &placed.unit.inputs);
                 }

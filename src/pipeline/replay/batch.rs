@@ -72,9 +72,7 @@ pub(super) fn sort_out(mut entries: Vec<Entry>, culprit: Culprit) -> Sorted {
     let is_there = |place: &usize| *place < count;
     let named = match culprit {
         Culprit::Record(place) => Some(place).filter(is_there),
-        Culprit::Offsets(_) | Culprit::Nobody | Culprit::Suspect(_) | Culprit::Moved => {
-            (count == 1).then_some(0)
-        }
+        Culprit::Offsets(_) | Culprit::Nobody | Culprit::Suspect(_) => (count == 1).then_some(0),
     };
     if let Some(place) = named {
         let refused = entries.remove(place);
@@ -82,7 +80,7 @@ pub(super) fn sort_out(mut entries: Vec<Entry>, culprit: Culprit) -> Sorted {
     }
     let suspect = match culprit {
         Culprit::Suspect(place) => Some(place).filter(is_there),
-        Culprit::Offsets(_) | Culprit::Nobody | Culprit::Record(_) | Culprit::Moved => None,
+        Culprit::Offsets(_) | Culprit::Nobody | Culprit::Record(_) => None,
     };
     let mut again = Vec::new();
     if let Some(place) = suspect {

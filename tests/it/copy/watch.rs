@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rdkafka::{
@@ -20,8 +20,6 @@ use super::{input::PARTITIONS, job::Shared};
 const ASK: Duration = Duration::from_secs(2);
 /// How long to look for an answer before the job's end is looked at again.
 const STEP: Duration = Duration::from_millis(100);
-/// For how long an offset may be answered that lies before one answered earlier.
-const BACK: Duration = Duration::from_secs(5);
 /// How long the offsets may take to be stable, and a broker to answer.
 const STABLE: Duration = Duration::from_secs(90);
 
@@ -69,23 +67,18 @@ pub fn read(shared: &Arc<Shared>) -> (Seen, JoinHandle<()>) {
     (seen, thread)
 }
 
-/// Asks for the group's committed offsets until the job is over; pending ones are not waited for. One that goes back counts where it
-/// stays so: a coordinator that has just taken over answers for a moment what was committed before its predecessor's last commits.
+/// Asks for the group's committed offsets until the job is over; pending ones are waited out. Who does not ask for that (`require_stable`)
+/// is answered by a coordinator that has just taken over what was committed before its predecessor's last commits, for a moment.
 pub fn sample(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
-        let consumer = consumer(&shared.group, "read_uncommitted");
-        let (mut last, mut back) = (BTreeMap::new(), BTreeMap::new());
+        let consumer = consumer(&shared.group, "read_committed");
+        let mut last = BTreeMap::new();
         while !shared.is_over() {
-            let Ok(found) = consumer.committed_offsets(list(&shared.input.topic), ASK) else { continue };
-            for element in found.elements() {
-                let (Ok(()), Offset::Offset(now)) = (element.error(), element.offset()) else { continue };
-                let (partition, topic) = (element.partition(), shared.input.topic.clone());
-                if last.get(&partition).is_none_or(|last| *last <= now) {
-                    back.remove(&partition);
-                } else if back.entry(partition).or_insert_with(Instant::now).elapsed() < BACK {
-                    continue;
-                }
+            // One by one: of some partition a commit is pending always.
+            for partition in 0..PARTITIONS {
+                let topic = shared.input.topic.clone();
+                let Some(now) = committed_of(&consumer, &topic, partition) else { continue };
                 if last.insert(partition, now) != Some(now) {
                     shared.seen_committed.lock().unwrap().push(Committed { topic, partition, next: now });
                 }
@@ -94,6 +87,16 @@ pub fn sample(shared: &Arc<Shared>) -> JoinHandle<()> {
             try_eventually(STEP, || shared.is_over().then_some(()));
         }
     })
+}
+
+fn committed_of(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<i64> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, partition);
+    let found = consumer.committed_offsets(asked, ASK).ok()?;
+    match found.elements().first().map(|element| (element.error(), element.offset())) {
+        Some((Ok(()), Offset::Offset(offset))) => Some(offset),
+        Some(_) | None => None,
+    }
 }
 
 /// The group's committed offsets by partition, once no commit is pending.

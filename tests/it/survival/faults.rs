@@ -273,9 +273,7 @@ fn both(pair: &ClientPair) -> [(&'static str, &str); 2] {
 
 /// Waits until the sidecar says that it keeps what it has.
 fn refused(run: &Run, what: &str) {
-    eventually(USED, what, || {
-        run.sidecar().http_get("/metrics").1.contains("kafka_secrets_refused 1").then_some(())
-    });
+    wait_for_line(run, what, "kafka_secrets_refused 1");
 }
 
 fn swap(run: &Run, file: &'static str, content: &str) {
@@ -285,7 +283,11 @@ fn swap(run: &Run, file: &'static str, content: &str) {
 /// Waits until the producer was replaced so many times for new secrets.
 fn replaced(run: &Run, times: usize) {
     let line = format!("kafka_producer_replaced_total{{cause=\"secrets\"}} {times}");
-    eventually(USED, "another producer in use", || {
+    wait_for_line(run, "another producer in use", &line);
+}
+
+fn wait_for_line(run: &Run, what: &str, line: &str) {
+    eventually(USED, what, || {
         run.sidecar().http_get("/metrics").1.lines().any(|found| found == line).then_some(())
     });
 }

@@ -1,7 +1,7 @@
 //! A proxy between clients and one broker that breaks connections as networks and brokers do.
 //!
 //! It knows where Kafka's requests and responses begin and end, of what type they are and how their client calls itself; it
-//! reads no further and changes no byte, save where it is asked to answer with an earlier response. Left alone it passes everything on. Controls act at once, also on open connections, and may be
+//! reads no further and changes no byte. Left alone it passes everything on. Controls act at once, also on open connections, and may be
 //! called from any thread. Chances are drawn from a seed, so a run can be repeated.
 //!
 //! It never loses part of a stream silently: a connection on which something was swallowed for good is closed rather than

@@ -1,7 +1,7 @@
 //! Faults for one client alone, at all of a cluster's proxies: many clients can be broken at once, each in its own way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::rules::{Aim, Rules, Swallow};
 use super::{ApiKey, Counts, FaultProxy};
@@ -79,32 +79,19 @@ impl<'a> ClientFaults<'a> {
         self.change(|rules| rules.swallows.remove(&self.aim(key)));
     }
 
-    /// Remembers the next response of a type from each broker.
-    pub fn remember_next(&self, key: ApiKey) {
+    /// Notes from now on when the client's requests of a type come.
+    pub fn note_arrivals(&self, key: ApiKey) {
         for proxy in &self.proxies {
-            proxy.shared.remember(self.aim(key));
+            proxy.shared.note_arrivals(self.aim(key));
         }
     }
 
-    /// Has the response that was remembered of each broker go in the place of its next ones, as from a broker that knows no better.
-    ///
-    /// # Panics
-    ///
-    /// When none was remembered.
-    #[track_caller]
-    pub fn repeat_remembered(&self, key: ApiKey, times: u32) {
-        let repeating = self.proxies.iter().filter(|proxy| proxy.shared.repeat(&self.aim(key), times));
-        assert!(repeating.count() > 0, "no {key:?} of {} was answered meanwhile", self.client);
-    }
-
-    /// How many of the client's responses of a type an earlier one went in the place of.
-    pub fn outdated(&self, key: ApiKey) -> u64 {
-        self.sum(key, |counts| counts.responses_outdated)
-    }
-
-    /// How many requests of a type the client has sent.
-    pub fn requests(&self, key: ApiKey) -> u64 {
-        self.sum(key, |counts| counts.requests)
+    /// When they came, from [`ClientFaults::note_arrivals`] on.
+    pub fn arrivals(&self, key: ApiKey) -> Vec<Instant> {
+        let of = |proxy: &&FaultProxy| proxy.shared.arrivals(&self.aim(key));
+        let mut arrivals: Vec<_> = self.proxies.iter().flat_map(of).collect();
+        arrivals.sort();
+        arrivals
     }
 
     /// How many of the client's responses of a type were lost on purpose.

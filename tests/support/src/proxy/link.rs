@@ -17,7 +17,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::{client_id, correlation_id, read_frame, request_head, response, response_body};
+use super::frame::{client_id, correlation_id, read_frame, request_head};
 use super::rules::{Ending, Mode, Rules, Shared, Ticket};
 
 const QUEUE_FRAMES: usize = 16;
@@ -149,6 +149,7 @@ impl Link {
             if let Some(head) = request_head(&frame) {
                 self.note_client(&frame);
                 self.shared.count(head.api_key, self.client(), |counts| counts.requests += 1);
+                self.shared.arrived(head.api_key, self.client());
             }
             if queue.send((Instant::now(), frame)).await.is_err() {
                 return;
@@ -215,7 +216,7 @@ impl Link {
     }
 
     async fn write_responses(&self, mut client: WriteHalf<'_>, mut queued: Queued) -> Ending {
-        while let Some((arrived, mut frame)) = queued.recv().await {
+        while let Some((arrived, frame)) = queued.recv().await {
             let delay = self.rules.borrow().delay_responses;
             sleep_until(arrived + delay).await;
             let api_key = correlation_id(&frame).and_then(|id| self.answer(id));
@@ -227,13 +228,6 @@ impl Link {
                     return Ending::Reset;
                 }
                 continue;
-            }
-            if let (Some(api_key), Some(id)) = (api_key, correlation_id(&frame))
-                && let Some(earlier) = self.shared.earlier(api_key, self.client(), response_body(&frame))
-            {
-                self.shared.count(api_key, self.client(), |counts| counts.responses_outdated += 1);
-                let Ok(outdated) = response(id, &earlier) else { return Ending::Close };
-                frame = outdated;
             }
             if let Some(api_key) = api_key
                 && self.is_gone.load(Ordering::Acquire)

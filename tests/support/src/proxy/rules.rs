@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -20,8 +20,6 @@ pub struct Counts {
     pub holding: u64,
     /// Responses that were lost on purpose.
     pub responses_swallowed: u64,
-    /// Responses in whose place an earlier one went.
-    pub responses_outdated: u64,
     /// Responses that came when their client had gone away or been hung up on.
     pub answered_late: u64,
     /// The most requests that were on one connection's way at once, sent to the broker and not answered, since
@@ -73,17 +71,6 @@ pub(super) struct Swallow {
     pub(super) then_reset: bool,
     /// How many more; none for all.
     pub(super) left: Option<u32>,
-}
-
-/// What becomes of responses of one type whose place an earlier one takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Earlier {
-    /// The next one is remembered.
-    Awaited,
-    /// It was, without its length and correlation id.
-    Remembered(Vec<u8>),
-    /// It goes in the place of so many more.
-    Repeated(Vec<u8>, u32),
 }
 
 /// What a held request waits for: more releases than there were when it was held.
@@ -165,7 +152,8 @@ impl Rules {
 pub(super) struct Shared {
     rules: watch::Sender<Rules>,
     counts: Mutex<HashMap<Aim, Counts>>,
-    earlier: Mutex<HashMap<Aim, Earlier>>,
+    /// When the requests of an aim came, where somebody wants to know.
+    arrivals: Mutex<HashMap<Aim, Vec<Instant>>>,
     chance: Mutex<StdRng>,
 }
 
@@ -174,7 +162,7 @@ impl Shared {
         Self {
             rules: watch::Sender::new(Rules::default()),
             counts: Mutex::default(),
-            earlier: Mutex::default(),
+            arrivals: Mutex::default(),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
         }
     }
@@ -200,6 +188,24 @@ impl Shared {
         Aim::of(api_key, client).for_each(|aim| change(counts.entry(aim).or_default()));
     }
 
+    /// Notes from now on when an aim's requests come.
+    pub(super) fn note_arrivals(&self, aim: Aim) {
+        self.arrivals.lock().insert(aim, Vec::new());
+    }
+
+    pub(super) fn arrived(&self, api_key: i16, client: Option<&Arc<str>>) {
+        let mut arrivals = self.arrivals.lock();
+        for aim in Aim::of(api_key, client) {
+            if let Some(of_aim) = arrivals.get_mut(&aim) {
+                of_aim.push(Instant::now());
+            }
+        }
+    }
+
+    pub(super) fn arrivals(&self, aim: &Aim) -> Vec<Instant> {
+        self.arrivals.lock().get(aim).cloned().unwrap_or_default()
+    }
+
     pub(super) fn forget_unanswered_max(&self, aim: Aim) {
         self.counts.lock().entry(aim).or_default().unanswered_max = 0;
     }
@@ -210,34 +216,6 @@ impl Shared {
         let aim = Aim::of(api_key, client).find(|aim| rules.holds.contains(aim))?;
         let of_aim = rules.released(&aim);
         Some(Ticket { aim, of_all: rules.releases, of_aim })
-    }
-
-    /// Remembers the next response of an aim, as of now.
-    pub(super) fn remember(&self, aim: Aim) {
-        self.earlier.lock().insert(aim, Earlier::Awaited);
-    }
-
-    /// Has the response that was remembered go in the place of the next ones; false where none was.
-    pub(super) fn repeat(&self, aim: &Aim, times: u32) -> bool {
-        let mut earlier = self.earlier.lock();
-        let Some(Earlier::Remembered(body)) = earlier.remove(aim) else { return false };
-        earlier.insert(aim.clone(), Earlier::Repeated(body, times));
-        true
-    }
-
-    /// Returns what goes to the client in the place of a response's body, if anything.
-    pub(super) fn earlier(&self, api_key: i16, client: Option<&Arc<str>>, body: &[u8]) -> Option<Vec<u8>> {
-        let mut earlier = self.earlier.lock();
-        let aim = Aim::of(api_key, client).find(|aim| earlier.contains_key(aim))?;
-        match earlier.get_mut(&aim)? {
-            awaited @ Earlier::Awaited => *awaited = Earlier::Remembered(body.to_vec()),
-            Earlier::Repeated(body, times) if *times > 0 => {
-                *times -= 1;
-                return Some(body.clone());
-            }
-            Earlier::Remembered(_) | Earlier::Repeated(..) => {}
-        }
-        None
     }
 
     /// Whether this response is to be lost, and how.
@@ -287,24 +265,6 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
-    }
-
-    #[test]
-    fn an_earlier_response_takes_the_place_of_as_many_as_are_asked_for() {
-        let shared = Shared::new(0);
-        let me: Arc<str> = "me".into();
-        let aim = Aim { api_key: 9, client: Some(Arc::clone(&me)) };
-        shared.remember(aim.clone());
-        assert!(!shared.repeat(&aim, 1), "none is remembered yet");
-        shared.remember(aim.clone());
-        assert_eq!(shared.earlier(9, None, b"another's"), None);
-        assert_eq!(shared.earlier(9, Some(&me), b"old"), None);
-        assert_eq!(shared.earlier(9, Some(&me), b"new"), None, "nobody asked for the old one");
-        assert!(shared.repeat(&aim, 2));
-        for _ in 0..2 {
-            assert_eq!(shared.earlier(9, Some(&me), b"new"), Some(b"old".to_vec()));
-        }
-        assert_eq!(shared.earlier(9, Some(&me), b"new"), None);
     }
 
     #[test]
