@@ -4,6 +4,9 @@
 //! On a producer's handle the same question ends the process where the coordinator moves (librdkafka issue 5040). On a
 //! consumer's it does where the question itself runs out of time while the coordinator is looked for (issues 3663 and 4605):
 //! so it never does, and a consumer that did not answer in time is replaced, which ends its questions in peace.
+//!
+//! So is one that asks a broker which is no longer the coordinator: librdkafka looks for another only once it has not asked that
+//! one for a while (`rd_kafka_coord_cache_evict` is called for transactions alone, rdkafka_coord.c of 2.12.1).
 
 use std::{
     fmt,
@@ -26,13 +29,22 @@ use crate::{failure::Failure, offsets::Committed, record::Topic};
 const PAUSE_MS: u64 = 5;
 /// The longest that one question may take.
 const QUESTION_MS_MAX: u64 = 5_000;
+/// How long a consumer is kept at least that asks the wrong broker: the brokers may be told of the right one a moment later.
+const READER_MS_MIN: u64 = 1_000;
 
 /// Asks groups for their offsets; cheap to clone.
 #[derive(Clone)]
 pub struct CommittedOffsets {
     access: Arc<Mutex<Access>>,
     /// The one that is asked next; those who ask now may still have its predecessor.
-    consumer: Arc<Mutex<Arc<BaseConsumer>>>,
+    reader: Arc<Mutex<Reader>>,
+}
+
+/// A consumer, and since when it is asked.
+#[derive(Clone)]
+struct Reader {
+    consumer: Arc<BaseConsumer>,
+    since: Instant,
 }
 
 impl CommittedOffsets {
@@ -41,8 +53,8 @@ impl CommittedOffsets {
     /// # Errors
     /// Where librdkafka refuses the properties.
     pub fn start(access: Access) -> Result<Self, ConnectError> {
-        let consumer = Arc::new(Mutex::new(Arc::new(consumer(&access.reader())?)));
-        Ok(Self { access: Arc::new(Mutex::new(access)), consumer })
+        let reader = Arc::new(Mutex::new(Reader::start(&access.reader())?));
+        Ok(Self { access: Arc::new(Mutex::new(access)), reader })
     }
 
     /// Asks for what a group has committed, in the order of the partitions; waits out what is about to be committed. Blocks.
@@ -59,17 +71,19 @@ impl CommittedOffsets {
         loop {
             let left = by.saturating_duration_since(Instant::now());
             let question = left.min(Duration::from_millis(QUESTION_MS_MAX));
-            let mut consumer = Arc::clone(&self.consumer.lock());
+            let mut reader = self.reader.lock().clone();
             if self.access.lock().has_changed() {
-                self.replace(consumer);
-                consumer = Arc::clone(&self.consumer.lock());
+                self.replace(reader);
+                reader = self.reader.lock().clone();
             }
-            let code = match ask(&consumer, group, partitions, question) {
+            let code = match ask(&reader.consumer, group, partitions, question) {
                 Ok(committed) => return Ok(committed),
                 Err(code) => code,
             };
-            if code == RDKafkaErrorCode::OperationTimedOut {
-                self.replace(consumer);
+            let is_astray = code == RDKafkaErrorCode::NotCoordinator
+                && reader.since.elapsed() >= Duration::from_millis(READER_MS_MIN);
+            if code == RDKafkaErrorCode::OperationTimedOut || is_astray {
+                self.replace(reader);
             }
             if !classify::may_be_known_later(code) || left <= Duration::from_millis(PAUSE_MS) {
                 return Err(classify::offsets(code, group));
@@ -78,37 +92,41 @@ impl CommittedOffsets {
         }
     }
 
-    /// Takes a new consumer in place of one that did not answer in time, or that has other secrets than those in force.
-    fn replace(&self, silent: Arc<BaseConsumer>) {
+    /// Takes a new consumer in place of one that did not answer in time or asks the wrong broker, or that has other secrets than
+    /// those in force.
+    fn replace(&self, former: Reader) {
         {
-            let mut current = self.consumer.lock();
-            if Arc::ptr_eq(&current, &silent) {
+            let mut current = self.reader.lock();
+            if Arc::ptr_eq(&current.consumer, &former.consumer) {
                 let properties = {
                     let mut access = self.access.lock();
                     access.note();
                     access.reader()
                 };
-                match consumer(&properties) {
-                    Ok(new) => *current = Arc::new(new),
+                match Reader::start(&properties) {
+                    Ok(new) => *current = new,
                     Err(_) => tracing::warn!("a new reader of committed offsets could not be made"),
                 }
             }
         }
         // To end a client waits for its threads; whoever asked need not.
-        let ending = thread::Builder::new().name("kafka-reader-end".to_owned()).spawn(move || drop(silent));
+        let ending = thread::Builder::new().name("kafka-reader-end".to_owned()).spawn(move || drop(former));
         drop(ending);
     }
 }
 
-fn consumer(properties: &Properties) -> Result<BaseConsumer, ConnectError> {
-    let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    for (name, value) in properties {
-        config.set(name, value);
+impl Reader {
+    fn start(properties: &Properties) -> Result<Self, ConnectError> {
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        for (name, value) in properties {
+            config.set(name, value);
+        }
+        // A consumer needs one; it joins no group, and the name is asked of nobody.
+        config.set("group.id", "producer-sidecar");
+        let consumer = config.create().map_err(|error| super::producer::without_value(&error, properties))?;
+        Ok(Self { consumer: Arc::new(consumer), since: Instant::now() })
     }
-    // A consumer needs one; it joins no group, and the name is asked of nobody.
-    config.set("group.id", "producer-sidecar");
-    config.create().map_err(|error| super::producer::without_value(&error, properties))
 }
 
 fn ask(

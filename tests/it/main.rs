@@ -110,6 +110,7 @@ const ALONE: &[&[Test]] = &[
     transactions::alone::TESTS,
     transactions::late::TESTS,
     transactions::waits::TESTS,
+    transactions::moved::TESTS,
     transactions::frozen::TESTS,
     transactions::deadlines::TESTS,
     transactions::swept::TESTS,

@@ -11,6 +11,7 @@ pub mod frozen;
 pub mod hanging;
 pub mod lanes;
 pub mod late;
+pub mod moved;
 pub mod swept;
 pub mod waits;
 
