@@ -17,9 +17,9 @@ crate::tests!(a_refused_request_is_sent_again_at_growing_distances);
 const PAUSES_MS: [u64; 5] = [200, 400, 800, 800, 800];
 /// What librdkafka's jitter leaves of a pause at least, in hundredths.
 const LEFT_PERCENT: u64 = 79;
-/// How much later than that a request may come on a busy machine.
-const LATE: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How much later than that requests may come: a leader that still hoped for the dead one has the first wait for half a minute.
+const LATE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// More refusals than librdkafka can double a pause for.
 const MANY: usize = 70;
 

@@ -250,15 +250,15 @@ pub fn authorities_replaced(run: &Run) {
     }
 }
 
-/// A certificate that the brokers do not trust stays out of use; another that they trust comes into it.
+/// A certificate with the key of another stays out of use; one with its own comes into it.
 pub fn certificate_replaced(run: &Run) {
-    let [first, second, untrusted] = Cluster::shared().clients();
+    let [first, second, _] = Cluster::shared().clients();
     let client = || Secrets::at(&run.sidecar().folder().join(CLIENT), CERTIFICATE);
     let before = form(3, 15);
     for round in 0..form(1, 5) {
-        for (turn, next) in (1..).zip([second, first]) {
-            client().swap_all(&both(untrusted));
-            refused(run, "an untrusted certificate");
+        for (turn, [next, other]) in (1..).zip([[second, first], [first, second]]) {
+            client().swap_all(&[(CERTIFICATE, &next.certificate), (KEY, &other.key)]);
+            refused(run, "a key of another certificate");
             run.go_on(ms(500));
             client().swap_all(&both(next));
             replaced(run, before + 2 * round + turn);

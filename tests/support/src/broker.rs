@@ -9,11 +9,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::cluster::node::random_uuid;
-use crate::eventually::try_eventually;
+use crate::eventually::{eventually, try_eventually};
 use crate::folder::TestFolder;
 use crate::jars::kafka_jars;
 use crate::process::Process;
-use crate::wire::topics;
+use crate::wire::{state, topics};
 
 const READY_BOUND: Duration = Duration::from_secs(60);
 
@@ -66,6 +66,11 @@ impl Broker {
             topics::create(self.listener, name, partitions, 1, &[]).ok().map(|()| true)
         });
         assert_eq!(made, Some(true), "{name} is not made; the broker's log:\n{}", self.log());
+        // The controller answers before the broker has heard of it.
+        eventually(READY_BOUND, &format!("the broker knowing {name}"), || {
+            let known = state::metadata(self.listener, Some(name)).ok()?;
+            known.topics.get(name).filter(|topic| topic.error == 0).map(|_| ())
+        });
     }
 
     /// What it logged.

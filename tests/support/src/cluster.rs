@@ -123,8 +123,8 @@ impl Cluster {
         &self.other_ca_file
     }
 
-    /// Two clients' certificates that the brokers trust, and one that they do not. They look at the one that a client has;
-    /// without one they let nobody in where `ssl.client.auth` of the listener says so.
+    /// Two clients' certificates that the brokers trust, and one that they do not, which librdkafka does not even send. Without
+    /// one they let nobody in where `ssl.client.auth` of the listener says so.
     pub const fn clients(&self) -> &[ClientPair; 3] {
         &self.clients
     }

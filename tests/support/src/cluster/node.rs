@@ -176,7 +176,8 @@ min.insync.replicas={min_in_sync}
 /// Properties that are the same on every node. The session time-out decides how long a killed leader is believed to be
 /// alive: short, so that fail-over fits a test, yet longer than two cores under load need for a heartbeat. Leaders stay
 /// where a fail-over put them, and connections over PROXIED never expire, so that a request held for long is still
-/// carried out when it is let go. Over TLS a client may do without a certificate, and one that it has must be right.
+/// carried out when it is let go. Over TLS a client is
+/// asked for a certificate, and may do without.
 const COMMON: &str = "controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:SASL_PLAINTEXT
 inter.broker.listener.name=PLAINTEXT

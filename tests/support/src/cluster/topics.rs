@@ -117,16 +117,15 @@ impl Cluster {
         })
     }
 
-    /// Waits until a partition has that many replicas in sync, as after the loss of one.
+    /// Waits until a partition has that many replicas in sync in the eyes of every node that runs, as after the loss of one.
     ///
     /// # Panics
     ///
     /// When that takes more than 60 s.
     pub fn wait_in_sync(&self, topic: &str, partition: i32, count: usize) {
-        self.ask(&format!("{count} replicas of {topic}/{partition} in sync"), |node| {
-            let states = partitions(node, topic)?;
+        self.await_topic(topic, &format!("{count} replicas of {topic}/{partition} in sync"), |state| {
             let of = |state: &&PartitionState| state.partition == partition && state.in_sync.len() == count;
-            states.iter().find(of).map(|_| ()).ok_or_else(|| io::Error::other("others are"))
+            state.partitions.iter().any(|partition| of(&partition))
         });
     }
 
