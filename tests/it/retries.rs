@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use producer_sidecar::grpc::proto::ProducerRecord;
 use testkit::{ApiKey, ClientFaults, Cluster, Sidecar, eventually, read_topic};
 
 use crate::client::{READY, connect, run, send, send_within, text, through_proxies};
@@ -48,7 +47,7 @@ impl Refused {
 
     /// Sends for as long as a call may take on a busy machine; returns the offset.
     fn deliver(&self, value: &str) -> Option<i64> {
-        let (address, record): (_, ProducerRecord) = (self.sidecar.grpc_address(), text(&self.topic, value));
+        let (address, record) = (self.sidecar.grpc_address(), text(&self.topic, value));
         run(async { send_within(&connect(&address), record, Some(PATIENCE)).await }).unwrap().offset
     }
 

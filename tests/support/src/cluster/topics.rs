@@ -124,8 +124,7 @@ impl Cluster {
     /// When that takes more than 60 s.
     pub fn wait_in_sync(&self, topic: &str, partition: i32, count: usize) {
         self.await_topic(topic, &format!("{count} replicas of {topic}/{partition} in sync"), |state| {
-            let of = |state: &&PartitionState| state.partition == partition && state.in_sync.len() == count;
-            state.partitions.iter().any(|partition| of(&partition))
+            state.partitions.iter().any(|found| found.partition == partition && found.in_sync.len() == count)
         });
     }
 
