@@ -106,6 +106,8 @@ pub struct Kafka {
     pub linger: Duration,
     /// The largest batch, in bytes.
     pub batch_bytes: usize,
+    /// The most records of a batch.
+    pub batch_records: usize,
     /// How batches are compressed.
     pub compression: Compression,
     /// How long librdkafka keeps a record before it gives up.

@@ -163,6 +163,7 @@ fn kafka(reader: &mut Reader<'_>, purpose: Purpose) -> Kafka {
         files_look: reader.duration("kafka.files_look_ms"),
         linger: reader.duration("kafka.linger_ms"),
         batch_bytes: reader.size("kafka.batch_bytes"),
+        batch_records: reader.size("kafka.batch_records"),
         compression: reader.choice("kafka.compression", Compression::parse, Compression::None),
         message_timeout: reader.duration("kafka.message_timeout_ms"),
         socket_timeout: reader.duration("kafka.socket_timeout_ms"),

@@ -38,7 +38,6 @@ const RESERVED: &[(&str, &str)] = &[
     ("metadata.broker.list", BY_SETTING),
     ("queue.buffering.max.*", BY_SETTING),
     ("compression.type", BY_SETTING),
-    ("batch.num.messages", GUARANTEE),
     ("delivery.timeout.ms", BY_SETTING),
     ("metadata.max.age.ms", BY_SETTING),
     ("message.max.bytes", BY_SETTING),

@@ -31,8 +31,6 @@ use crate::{
 const GIVE_UP_MS_MAX: u64 = 2_000;
 /// A cached partition count younger than this is believed when a caller names a partition beyond it.
 const COUNT_FRESH_MS: u64 = 1_000;
-/// The most records of a run; librdkafka's own bound of a batch (`batch.num.messages`) is 10,000.
-const RUN_RECORDS_MAX: usize = 8_000;
 /// How long a run takes records at most, in milliseconds.
 const RUN_MS_MAX: u64 = 1;
 
@@ -88,7 +86,7 @@ impl Sender {
             brokers_wait: config.send.brokers_wait,
             letters_wait: config.dead_letters.wait,
             runs: RunBounds {
-                records_max: RUN_RECORDS_MAX,
+                records_max: config.kafka.batch_records,
                 bytes_max: librdkafka::request_bytes_max(config).saturating_sub(BATCH_FRAMING_BYTES),
                 // The rest of the lingering is for the thread that hands over, should the system stop it meanwhile.
                 join_max: (config.kafka.linger / 2).min(Duration::from_millis(RUN_MS_MAX)),

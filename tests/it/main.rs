@@ -13,6 +13,7 @@
 
 mod architecture;
 mod around;
+mod batches;
 mod client;
 mod clients;
 mod commands;
@@ -61,6 +62,7 @@ const TOGETHER: &[&[Test]] = &[
     around::listening::TESTS,
     around::logs::TESTS,
     around::metrics::TESTS,
+    batches::TESTS,
     commands::TESTS,
     dead_letters::TESTS,
     debugging::TESTS,

@@ -24,6 +24,7 @@ fn the_defaults_become_these_properties() {
     let expected = [
         ("acks", "all"),
         ("allow.auto.create.topics", "false"),
+        ("batch.num.messages", "8000"),
         ("batch.size", "1000000"),
         ("bootstrap.servers", "a:1,[::1]:2"),
         ("client.id", "caas-gateway"),

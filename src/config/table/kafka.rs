@@ -142,6 +142,14 @@ fn batching() -> Vec<Setting> {
             "The largest batch. A topic's own `max.message.bytes` bounds its batches too, where the principal may ask for it (DescribeConfigs); where not, keep this at or below the smallest of them.",
         )
         .property("batch.size", |config| Some(config.kafka.batch_bytes.to_string())),
+        Setting::number(
+            "kafka.batch_records",
+            8000,
+            (1, 100_000),
+            "records",
+            "The most records of a batch, and so the most that are sent again together. A full batch does not wait out `kafka.linger_ms`.",
+        )
+        .property("batch.num.messages", |config| Some(config.kafka.batch_records.to_string())),
         Setting::of(
             "kafka.compression",
             Kind::Choice(Compression::NAMES),
