@@ -47,6 +47,9 @@ const FROZEN: Away =
 const OFFERED: u32 = 2_000;
 const TICK: Duration = Duration::from_millis(10);
 const EACH_PER_TICK: usize = 10;
+/// The places of both halves where they are counted apart.
+const CALLS: usize = 0;
+const STREAM: usize = 1;
 const CONNECTIONS: usize = 4;
 const RECORD_BYTES: usize = 1_024;
 const MEASURED: Duration = Duration::from_secs(5);
@@ -102,7 +105,8 @@ struct Load {
     address: String,
     topic: String,
     is_over: AtomicBool,
-    written: AtomicUsize,
+    /// Of calls, and of the stream.
+    written: [AtomicUsize; 2],
     /// By the records' numbers, which are their values.
     answers: Mutex<Vec<Answer>>,
     /// How often each reason came.
@@ -110,6 +114,10 @@ struct Load {
 }
 
 impl Load {
+    fn written(&self) -> [usize; 2] {
+        self.written.each_ref().map(|half| half.load(Ordering::Relaxed))
+    }
+
     fn begin(&self, count: usize) -> usize {
         let mut answers = self.answers.lock().unwrap();
         let first = answers.len();
@@ -121,10 +129,10 @@ impl Load {
         text(&self.topic, &value(number))
     }
 
-    fn note(&self, number: usize, outcome: Result<(), (String, Answer)>) {
+    fn note(&self, half: usize, number: usize, outcome: Result<(), (String, Answer)>) {
         let answer = match outcome {
             Ok(()) => {
-                self.written.fetch_add(1, Ordering::Relaxed);
+                self.written[half].fetch_add(1, Ordering::Relaxed);
                 Answer::Ok
             }
             Err((reason, answer)) => {
@@ -145,7 +153,7 @@ impl Load {
             let answer = if refusal.persisted() == "NO" { Answer::No } else { Answer::Maybe };
             (refusal.reason, answer)
         });
-        self.note(number, failed);
+        self.note(CALLS, number, failed);
     }
 
     /// Begins calls at a steady rate, whatever becomes of them.
@@ -196,7 +204,7 @@ impl Load {
                         Err((reason.to_owned(), answer))
                     }
                 };
-                self.note(number, outcome);
+                self.note(STREAM, number, outcome);
             }
         }
         sending.await.unwrap();
@@ -210,7 +218,7 @@ struct Sample {
     rss: u64,
     threads: u64,
     files: u64,
-    written: usize,
+    written: [usize; 2],
 }
 
 /// Looks at the sidecar each second, for ever.
@@ -223,17 +231,21 @@ async fn sample(sidecar: &Sidecar, load: &Load, samples: &Mutex<Vec<Sample>>) {
             rss: sidecar.rss_bytes(),
             threads: sidecar.thread_count(),
             files: sidecar.fd_count().try_into().unwrap(),
-            written: load.written.load(Ordering::Relaxed),
+            written: load.written(),
         });
     }
 }
 
 /// Returns how many records a second are acknowledged for so long.
 async fn rate(load: &Load, period: Duration) -> f64 {
-    let (before, begun) = (load.written.load(Ordering::Relaxed), Instant::now());
+    let (before, begun) = (load.written(), Instant::now());
     pass(period).await;
-    let written = u32::try_from(load.written.load(Ordering::Relaxed) - before).unwrap();
+    let written = u32::try_from(more(load.written(), before).iter().sum::<usize>()).unwrap();
     f64::from(written) / begun.elapsed().as_secs_f64()
+}
+
+fn more(now: [usize; 2], before: [usize; 2]) -> [usize; 2] {
+    [now[CALLS] - before[CALLS], now[STREAM] - before[STREAM]]
 }
 
 /// The moments and rates of the run.
@@ -284,7 +296,7 @@ fn passes(away: Away) {
         address: sidecar.grpc_address(),
         topic,
         is_over: AtomicBool::new(false),
-        written: AtomicUsize::new(0),
+        written: Default::default(),
         answers: Mutex::default(),
         reasons: Mutex::default(),
     });
@@ -329,6 +341,12 @@ fn report(course: &Course, load: &Load, samples: &[Sample], rss_bytes_max: u64) 
         first_again.map_or(f64::NAN, |pair| seconds(started, &pair[1].at)),
         seconds(returned, normal),
     );
+    let of_each: Vec<_> = samples
+        .windows(2)
+        .filter(|pair| pair[1].at > *started)
+        .map(|pair| more(pair[1].written, pair[0].written))
+        .collect();
+    eprintln!("acknowledged in each second from then on, of calls and of the stream: {of_each:?}");
     let course_of_rss: Vec<_> =
         samples.iter().step_by(samples.len().div_ceil(30)).map(|sample| mib(sample.rss)).collect();
     eprintln!("MiB {} before, {} at most: {course_of_rss:?}", mib(rss_before), mib(rss_most));
