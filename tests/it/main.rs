@@ -31,6 +31,7 @@ mod faults;
 mod forward;
 mod healing;
 mod malformed;
+mod neighbours;
 mod outage;
 mod partitions;
 mod retries;

@@ -12,7 +12,6 @@ pub mod hanging;
 pub mod lanes;
 pub mod late;
 pub mod moved;
-mod neighbours;
 pub mod swept;
 pub mod waits;
 

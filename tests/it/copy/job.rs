@@ -27,6 +27,7 @@ use super::{
 use crate::{
     client::{Client, READY, connect, keyed, text, through_proxies},
     forward::input,
+    neighbours,
 };
 
 /// How long the whole job may take.
@@ -158,6 +159,7 @@ pub struct Job {
 impl Job {
     /// Runs a job with three consumers while `fault` does what it does, and checks what came of it.
     pub fn run(plan: Plan, fault: impl FnOnce(&Self)) {
+        neighbours::commit();
         let job = Self::start(plan);
         let begun = Instant::now();
         let (seen, reading) = watch::read(&job.shared);

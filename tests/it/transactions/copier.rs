@@ -13,6 +13,7 @@ use super::{IMPATIENT, STEP, committed};
 use crate::{
     client::{Client, READY, Refusal, connect, run, text, through_proxies},
     forward::{input, unit},
+    neighbours,
 };
 
 /// Answers after which the same unit is sent again.
@@ -63,6 +64,7 @@ impl Copier {
 
     /// The same without waiting for any broker.
     pub fn start_away(source: &str, name: &str, settings: &[(&str, &str)]) -> Self {
+        neighbours::commit();
         let builder = through_proxies()
             .env("SIDECAR_INSTANCE_ID", name)
             .env("KAFKA_CLIENT_ID", name)

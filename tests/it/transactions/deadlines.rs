@@ -11,7 +11,6 @@ use tokio::time::interval;
 use super::{
     STEP,
     copier::{Copier, within},
-    neighbours::Neighbours,
 };
 use crate::{
     client::{BINARY, DEADLINE_MARGIN_MS, READY, connect, run, text},
@@ -75,7 +74,6 @@ fn a_coordinator_killed_while_offsets_are_read_holds_up_no_answer() {
     // librdkafka may look for the new coordinator for ever; a lane in which it does is given up soon.
     let settings = [("SIDECAR_TRANSACTIONS_STUCK_MS", "3000")];
     let mut copier = Copier::start_with(&source, &name, &settings);
-    let _neighbours = Neighbours::start();
     let node = cluster.group_coordinator(&name);
     copier.faults.hold(ApiKey::OffsetFetch);
     thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use testkit::Cluster;
 
-use super::{copier::Copier, neighbours::Neighbours};
+use super::copier::Copier;
 
 crate::tests!(a_group_whose_coordinator_moves_is_asked_at_the_new_one);
 
@@ -17,7 +17,6 @@ const OFFSETS: &str = "__consumer_offsets";
 
 fn a_group_whose_coordinator_moves_is_asked_at_the_new_one() {
     let cluster = Cluster::shared();
-    let _neighbours = Neighbours::start();
     // Its partitions are assigned by hand: the sidecar asks for what is committed before each unit.
     let mut copier = Copier::start(&cluster.create_topic("moved-in", 1, &[]));
     for _ in 0..MOVES {
