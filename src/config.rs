@@ -114,6 +114,8 @@ pub struct Kafka {
     pub message_timeout: Duration,
     /// How long a request to a broker may take.
     pub socket_timeout: Duration,
+    /// How long opening a connection to a broker may take.
+    pub connection_setup_timeout: Duration,
     /// The first pause before records are sent again that a broker refused for now.
     pub retry_backoff: Duration,
     /// The longest pause before records are sent again.

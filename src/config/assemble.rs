@@ -167,6 +167,7 @@ fn kafka(reader: &mut Reader<'_>, purpose: Purpose) -> Kafka {
         compression: reader.choice("kafka.compression", Compression::parse, Compression::None),
         message_timeout: reader.duration("kafka.message_timeout_ms"),
         socket_timeout: reader.duration("kafka.socket_timeout_ms"),
+        connection_setup_timeout: reader.duration("kafka.connection_setup_timeout_ms"),
         retry_backoff: reader.duration("kafka.retry_backoff_ms"),
         retry_backoff_max: reader.duration("kafka.retry_backoff_ms_max"),
         reconnect_backoff: reader.duration("kafka.reconnect_backoff_ms"),

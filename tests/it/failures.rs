@@ -1,6 +1,10 @@
 //! Each failure, fast and typed, against the real cluster: its code, reason, time bound and truth.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read as _,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use producer_sidecar::grpc::proto::{ProducerRecord, producer_record::Payload};
@@ -24,6 +28,7 @@ crate::tests!(
     a_large_record_does_not_fail_its_neighbours,
     what_the_broker_rejects_is_said,
     brokers_away_from_the_beginning_is_always_a_no,
+    a_broker_that_takes_connections_and_says_nothing_is_given_up,
     a_full_queue_is_said_with_a_delay,
 );
 
@@ -209,6 +214,25 @@ fn without_brokers() -> testkit::SidecarBuilder {
         .env("KAFKA_BROKERS", format!("127.0.0.1:{}", free_port()))
         .env("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
         .env("SIDECAR_DEADLINE_MARGIN_MS", DEADLINE_MARGIN_MS)
+}
+
+/// As a frozen one: what would wake up with its answer is the next attempt.
+fn a_broker_that_takes_connections_and_says_nothing_is_given_up() {
+    let mute = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let setup = Duration::from_secs(2);
+    let _sidecar = Sidecar::builder(BINARY)
+        .arg("serve")
+        .env("KAFKA_BROKERS", mute.local_addr().unwrap().to_string())
+        .env("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+        .env("SIDECAR_KAFKA_CONNECTION_SETUP_TIMEOUT_MS", setup.as_millis().to_string())
+        .start();
+    let (mut connection, _) = mute.accept().unwrap();
+    let begun = Instant::now();
+    connection.set_read_timeout(Some(READY)).unwrap();
+    let said = connection.read_to_end(&mut Vec::new());
+    let took = begun.elapsed();
+    // It looks once a second.
+    assert!(said.is_ok() && took > setup / 2 && took < setup + AT_ONCE, "{said:?} after {took:?}");
 }
 
 fn brokers_away_from_the_beginning_is_always_a_no() {

@@ -42,6 +42,7 @@ fn the_defaults_become_these_properties() {
         ("retry.backoff.max.ms", "1000"),
         ("retry.backoff.ms", "100"),
         ("security.protocol", "plaintext"),
+        ("socket.connection.setup.timeout.ms", "10000"),
         ("socket.keepalive.enable", "true"),
         ("socket.timeout.ms", "10000"),
         ("statistics.interval.ms", "1000"),

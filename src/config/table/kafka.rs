@@ -218,6 +218,16 @@ fn patience() -> Vec<Setting> {
         )
         .property("socket.timeout.ms", |config| milliseconds(config.kafka.socket_timeout)),
         Setting::number(
+            "kafka.connection_setup_timeout_ms",
+            10_000,
+            (1000, 300_000),
+            "ms",
+            "How long opening a connection may take, with encryption and login. A broker that was frozen is found again no sooner than the next attempt.",
+        )
+        .property("socket.connection.setup.timeout.ms", |config| {
+            milliseconds(config.kafka.connection_setup_timeout)
+        }),
+        Setting::number(
             "kafka.metadata_refresh_ms",
             60_000,
             (1000, 3_600_000),
