@@ -122,7 +122,7 @@ impl Failure {
         self
     }
 
-    /// Adds how many times the sidecar tried.
+    /// Adds how often the sidecar handed the record over to Kafka's client.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
@@ -181,7 +181,7 @@ impl Failure {
         self.0.kafka_error.as_deref()
     }
 
-    /// Returns how many times the sidecar tried.
+    /// Returns how often the record was handed over to Kafka's client.
     #[must_use]
     pub fn tries(&self) -> u32 {
         self.0.attempts

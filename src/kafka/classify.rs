@@ -23,11 +23,7 @@ pub fn delivery(code: Code, status: MessageStatus, topic: &Topic, partition: i32
         MessageStatus::PossiblyPersisted | MessageStatus::Persisted => Reason::DeliveryUnknown,
     };
     let name = name(code);
-    Failure::new(reason, sentence(reason, topic, name))
-        .topic(topic)
-        .partition(partition)
-        .kafka_error(name)
-        .attempts(1)
+    Failure::new(reason, sentence(reason, topic, name)).topic(topic).partition(partition).kafka_error(name)
 }
 
 /// Turns the error of a topic's metadata into a failure; `None` where the topic is there or will soon be.

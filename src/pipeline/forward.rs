@@ -72,7 +72,10 @@ struct Placed {
 struct Waiting {
     placed: Arc<Placed>,
     answer: oneshot::Sender<Answer>,
+    /// How many of its transactions count against it.
     attempts: u32,
+    /// In how many transactions it was.
+    tries: u32,
     stage: Arc<Stage>,
     spans: UnitSpans,
 }
@@ -158,8 +161,14 @@ impl Forwarder {
         let placed = Arc::new(self.place(&entering.unit, deadline).await?);
         let (answer, mut answered) = oneshot::channel();
         let stage = Arc::<Stage>::default();
-        let waiting =
-            Waiting { placed: Arc::clone(&placed), answer, attempts: 0, stage: Arc::clone(&stage), spans };
+        let waiting = Waiting {
+            placed: Arc::clone(&placed),
+            answer,
+            attempts: 0,
+            tries: 0,
+            stage: Arc::clone(&stage),
+            spans,
+        };
         let number = self.push(waiting)?;
         entering.done();
         let caller = Caller { forwarder: self, number, placed, stage };

@@ -50,8 +50,8 @@ pub struct Item {
     content: Content,
     /// When it was accepted, in milliseconds since the epoch.
     accepted_ms: i64,
-    /// Whether it came back from librdkafka to be handed over once more.
-    is_again: bool,
+    /// How often it was handed over to librdkafka.
+    attempts: u32,
     /// When its caller has to be told.
     deadline: Instant,
     /// Who is told.
@@ -92,7 +92,7 @@ impl Item {
         let framing = RECORD_FRAMING_BYTES + HEADER_FRAMING_BYTES * headers.len();
         let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
         let headers = NativeHeaders::of(&headers);
-        Self { record, headers, run_bytes, content, accepted_ms, is_again: false, deadline, ticket, share }
+        Self { record, headers, run_bytes, content, accepted_ms, attempts: 0, deadline, ticket, share }
     }
 }
 
@@ -159,13 +159,15 @@ impl Flow {
             while let Some((place, item)) = line.start_next(now, &bounds, producer.serial()) {
                 let number = Mark::new(self.number, place).number();
                 let headers = item.headers.take();
+                item.attempts = item.attempts.saturating_add(1);
                 match producer.hand_over(&item.record, headers, self.partition, number) {
-                    Ok(()) if item.is_again => self.metrics.retry(),
+                    Ok(()) if item.attempts > 1 => self.metrics.retry(),
                     Ok(()) => {}
                     // The producer is at its end; the next one will take it.
                     Err(mut undelivered) if undelivered.fault() == Fault::Unsent => {
                         if let Some(item) = line.take_back(place) {
                             item.headers = undelivered.take_headers();
+                            item.attempts -= 1;
                         }
                         break;
                     }
@@ -199,7 +201,6 @@ impl Flow {
             let item = match back {
                 Some(item) => {
                     item.headers = delivery.as_mut().err().and_then(Undelivered::take_headers);
-                    item.is_again = true;
                     None
                 }
                 None => line.end(place),
@@ -318,11 +319,12 @@ impl Flow {
     /// Makes what dead letters are made of.
     fn dead(&self, item: Item, mut undelivered: Undelivered, failure: Failure) -> Dead {
         self.metrics.error(failure.reason());
-        let Item { mut record, headers, accepted_ms, deadline, ticket, share, .. } = item;
+        let Item { mut record, headers, accepted_ms, attempts, deadline, ticket, share, .. } = item;
         // Those that librdkafka never took over are still here.
         let headers = undelivered.take_headers().or(headers);
         record.headers = headers.map(|headers| headers.read()).unwrap_or_default();
-        Dead { record, ticket, share, failure, partition: Some(self.partition), accepted_ms, deadline }
+        let (failure, partition) = (failure.attempts(attempts), Some(self.partition));
+        Dead { record, ticket, share, failure, partition, accepted_ms, deadline }
     }
 
     fn refuse(&self, item: Item, failure: Failure) {
@@ -330,6 +332,7 @@ impl Flow {
             self.metrics.error(failure.reason());
         }
         drop(item.share);
-        item.ticket.tell(Err(failure.topic(&self.topic).partition(self.partition)));
+        let failure = failure.topic(&self.topic).partition(self.partition).attempts(item.attempts);
+        item.ticket.tell(Err(failure));
     }
 }

@@ -7,7 +7,7 @@ use producer_sidecar::{
     grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result},
     partition::Partitioner,
 };
-use testkit::{ApiKey, Cluster, ReadRecord, Sidecar, SidecarBuilder, read_topic};
+use testkit::{ApiKey, Cluster, FaultProxy, ReadRecord, Sidecar, SidecarBuilder, read_topic};
 use tonic::Code;
 
 use crate::{
@@ -25,6 +25,7 @@ crate::tests!(
     a_dead_letter_that_cannot_be_written_is_said,
     a_callers_own_fault_has_no_dead_letter,
     records_of_a_stream_have_dead_letters,
+    a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order,
 );
 
 pub mod alone {
@@ -82,6 +83,7 @@ pub fn check_letter(refusal: &Refusal, letters: &str, topic: &str) -> ReadRecord
         ("dlq-kafka-error", kafka_error),
         ("dlq-partition", refusal.metadata.get("partition").map(String::as_str)),
         ("dlq-trace-id", Some(TRACE_ID)),
+        ("dlq-attempts", Some(refusal.metadata.get("attempts").map_or("0", String::as_str))),
     ] {
         assert_eq!(header(&letter, name), value, "{name}: {letter:?}");
     }
@@ -93,12 +95,13 @@ pub fn check_letter(refusal: &Refusal, letters: &str, topic: &str) -> ReadRecord
 }
 
 /// The same, and that nothing of it was cut.
-fn check_whole(refusal: &Refusal, letters: &str, topic: &str, value: &str) {
+fn check_whole(refusal: &Refusal, letters: &str, topic: &str, value: &str) -> ReadRecord {
     let letter = check_letter(refusal, letters, topic);
     let (key, found) = (letter.key.as_deref(), letter.value.as_deref());
     assert_eq!((key, found), (Some(&b"the-key"[..]), Some(value.as_bytes())), "{letter:?}");
     assert_eq!(header(&letter, "tenant-id"), Some("tenant-1"));
     assert_eq!(header(&letter, "dlq-cut"), None);
+    letter
 }
 
 fn each_cause_has_its_dead_letter() {
@@ -109,19 +112,23 @@ fn each_cause_has_its_dead_letter() {
     let strict = cluster.create_topic("strict", 1, &[("message.timestamp.before.max.ms", "60000")]);
     let forbidden = cluster.create_topic("readonly-", 1, &[]);
     let large = "x".repeat(20_000);
-    let old = Some(prost_types::Timestamp { seconds: 1_000_000, nanos: 0 });
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 5_000_000 });
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
     let cases = [
-        ("RECORD_TOO_LARGE", full(&small, &large)),
-        ("RECORD_REJECTED", ProducerRecord { timestamp: old, ..full(&strict, "old") }),
-        ("NOT_AUTHORIZED", full(&forbidden, "forbidden")),
-        ("TOPIC_NOT_FOUND", full("gone", "gone")),
+        ("RECORD_TOO_LARGE", now, full(&small, &large)),
+        ("RECORD_REJECTED", 1_000_000, full(&strict, "old")),
+        ("NOT_AUTHORIZED", now - 1, full(&forbidden, "forbidden")),
+        ("TOPIC_NOT_FOUND", now - 2, full("gone", "gone")),
     ];
-    for (reason, record) in cases {
+    for (reason, seconds, record) in cases {
+        let record = ProducerRecord { timestamp: at(seconds), partition: Some(0), ..record };
         let (topic, value) = (record.topic.clone(), value_of(&record));
         let refusal = refused(&sidecar, record);
         assert_eq!((refusal.reason.as_str(), refusal.persisted()), (reason, "NO"), "{refusal:?}");
         assert!(refusal.message.contains(&format!("dead letter is in topic {letters}")), "{refusal:?}");
-        check_whole(&refusal, &letters, &topic, &value);
+        let letter = check_whole(&refusal, &letters, &topic, &value);
+        assert_eq!(header(&letter, "dlq-asked-partition"), Some("0"), "{letter:?}");
+        assert_eq!(header(&letter, "dlq-timestamp"), Some(format!("{seconds}005").as_str()), "{letter:?}");
     }
     assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="written"}"#), Some(4));
     assert_eq!(read_topic(cluster, &letters).len(), 4);
@@ -135,39 +142,51 @@ fn value_of(record: &ProducerRecord) -> String {
     }
 }
 
+/// Once the leader is not reached, and once it writes the record and its answer does not arrive.
 fn a_record_out_of_retries_has_a_dead_letter() {
     let cluster = Cluster::shared();
     cluster.spread_leaders();
-    let topic = cluster.create_topic("unreached", 3, &[]);
     let letters = cluster.create_topic("letters", 3, &[]);
-    let partition_on = |topic: &str, is_so: &dyn Fn(i32) -> bool| {
-        (0..3).find(|partition| is_so(cluster.leader(topic, *partition))).expect("leaders are spread")
-    };
-    let node = cluster.leader(&topic, 0);
     let sidecar = started(
         through_proxies()
             .env("SIDECAR_DEAD_LETTERS_TOPIC", &letters)
             .env("SIDECAR_KAFKA_MESSAGE_TIMEOUT_MS", "10000")
             .env("SIDECAR_SEND_TIMEOUT_MS", "10000"),
     );
-    // The partitions are known, and a connection is there; the key's dead letter has another leader.
-    let elsewhere = partition_on(&letters, &|leader| leader != node);
-    let key = (0..).map(|number| number.to_string()).find(|key| {
-        let chosen = Partitioner::TenantMd5.choose(None, Some(key.as_bytes()), 3, 0);
-        i32::try_from(chosen) == Ok(elsewhere)
-    });
-    let record = ProducerRecord { partition: Some(0), ..keyed(text(&topic, "v"), &key.unwrap()) };
-    run(async { send(&connect(&sidecar.grpc_address()), record.clone()).await.unwrap() });
-    cluster.proxy(node).cut();
-    let refusal = refused(&sidecar, record);
-    cluster.heal();
-    refusal.expect(Code::Unavailable, "BROKERS_UNAVAILABLE", "NO");
-    assert_eq!(refusal.metadata.get("kafkaError").map(String::as_str), Some("_MSG_TIMED_OUT"), "{refusal:?}");
-    assert_eq!(refusal.metadata.get("deadLetterTopic"), Some(&letters), "{refusal:?}");
-    let read = read_topic(cluster, &letters);
-    assert_eq!(read.len(), 1);
-    assert_eq!(header(&read[0], "dlq-kafka-error"), Some("_MSG_TIMED_OUT"), "{:?}", read[0]);
-    assert_eq!(read_topic(cluster, &topic).len(), 1, "the one before the fault");
+    let faults: [(fn(&FaultProxy), _, _, _); 2] = [
+        (FaultProxy::cut, "BROKERS_UNAVAILABLE", "NO", 1),
+        (|proxy| proxy.swallow_responses(ApiKey::Produce, 1.0, false), "DELIVERY_UNKNOWN", "MAYBE", 2),
+    ];
+    for (fault, reason, persisted, written) in faults {
+        let topic = cluster.create_topic("unreached", 3, &[]);
+        let node = cluster.leader(&topic, 0);
+        // The key's dead letter has another leader.
+        let elsewhere = (0..3).find(|partition| cluster.leader(&letters, *partition) != node).unwrap();
+        let key = (0..).map(|number| number.to_string()).find(|key| {
+            let chosen = Partitioner::TenantMd5.choose(None, Some(key.as_bytes()), 3, 0);
+            i32::try_from(chosen) == Ok(elsewhere)
+        });
+        let key = key.unwrap();
+        let traced =
+            with_header(text(&topic, "v"), "traceparent", &format!("00-{TRACE_ID}-b7ad6b7169203331-01"));
+        let record = ProducerRecord { partition: Some(0), ..keyed(traced, &key) };
+        // The partitions are known, and a connection is there.
+        run(async { send(&connect(&sidecar.grpc_address()), record.clone()).await.unwrap() });
+        fault(cluster.proxy(node));
+        let refusal = refused(&sidecar, record);
+        cluster.heal();
+        assert_eq!((refusal.reason.as_str(), refusal.persisted()), (reason, persisted), "{refusal:?}");
+        assert_eq!(refusal.metadata["kafkaError"], "_MSG_TIMED_OUT", "{refusal:?}");
+        assert_eq!(refusal.metadata["attempts"], "1", "{refusal:?}");
+        let letter = check_letter(&refusal, &letters, &topic);
+        assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(key.as_bytes()), Some(&b"v"[..])));
+        assert_eq!(header(&letter, "dlq-asked-partition"), Some("0"));
+        assert_eq!(
+            read_topic(cluster, &topic).len(),
+            written,
+            "the one before the fault, and perhaps this one"
+        );
+    }
 }
 
 fn what_is_too_large_even_there_is_cut() {
@@ -272,6 +291,40 @@ fn records_of_a_stream_have_dead_letters() {
         let place = [letter.partition.to_string(), letter.offset.to_string()];
         assert_eq!(told[&place].as_bytes(), letter.value.unwrap(), "each where its own answer says");
     }
+}
+
+/// The principal may not ask for the topic's limit: Kafka refuses the run, until the one at fault is alone.
+fn a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order() {
+    const LARGE: usize = 200;
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("limited-letters", 1, &[]);
+    let topic = cluster.create_topic("limited-burst", 1, &[("max.message.bytes", "10000")]);
+    let sidecar = started(over_tls_limited().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    let value =
+        |number: usize| format!("{number:0>width$}", width = if number == LARGE { 20_000 } else { 200 });
+    let records = (0..401).map(|number| text(&topic, &value(number))).collect();
+    let frame = SendBatchRequest { sequence: 1, records, ..SendBatchRequest::default() };
+    // What is known by then would keep the run small from the beginning: this is the first.
+    let (answers, end) = run(exchange(&sidecar.grpc_address(), vec![frame]));
+    end.unwrap();
+    let mut offsets = Vec::new();
+    for (number, result) in answers[0].results.iter().enumerate() {
+        match result.result.as_ref().unwrap() {
+            record_result::Result::Receipt(receipt) => offsets.push(receipt.offset.unwrap()),
+            record_result::Result::Error(error) => {
+                assert_eq!((number, error.reason()), (LARGE, ErrorReason::RecordTooLarge), "{error:?}");
+                let attempts: u32 = error.metadata["attempts"].parse().unwrap();
+                assert!(attempts > 1, "{error:?}");
+                let letter = &read_topic(cluster, &letters)[0];
+                assert_eq!(header(letter, "dlq-attempts"), Some(error.metadata["attempts"].as_str()));
+            }
+        }
+    }
+    assert_eq!(offsets, (0..400).collect::<Vec<_>>());
+    let read: Vec<_> = read_topic(cluster, &topic).into_iter().map(|record| record.value.unwrap()).collect();
+    let sent: Vec<_> =
+        (0..401).filter(|number| *number != LARGE).map(|number| value(number).into_bytes()).collect();
+    assert!(read == sent, "each once, in order");
 }
 
 /// Kafka refuses a request for its size after the deadline of its records, none of which is too large: the principal may

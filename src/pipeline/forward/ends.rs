@@ -71,7 +71,9 @@ impl Forwarder {
                     Some(outcome::of_offsets(&placed, error))
                 }
                 Culprit::Record(record) => match cargo.of_records.get(record) {
-                    Some((of, output)) if *of == place => Some(outcome::of_record(&placed, *output, error)),
+                    Some((of, output)) if *of == place => {
+                        Some(outcome::of_record(&placed, *output, error).attempts(unit.item.tries))
+                    }
                     Some(_) | None => None,
                 },
                 Culprit::Nobody | Culprit::Suspect(_) if only => Some(outcome::of_nobody(&placed, error)),

@@ -139,7 +139,10 @@ impl Forwarder {
                 units = self.next_units() => units,
             };
             let Some(mut units) = self.still_to_run(units).await else { continue };
-            units.iter_mut().for_each(|unit| unit.item.spans.begins());
+            for unit in &mut units {
+                unit.item.tries = unit.item.tries.saturating_add(1);
+                unit.item.spans.begins();
+            }
             let cargo = Cargo::load(&units);
             let progress = lane.run(Arc::clone(&cargo.work));
             if let Some(unfinished) = self.finish(units, &cargo, progress, (place, &*lane)).await {

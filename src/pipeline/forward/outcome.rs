@@ -59,7 +59,7 @@ pub fn of_record(placed: &Placed, output: usize, error: &CallError) -> Failure {
     let failure =
         classify::aborted(error.code, "because of one of its records").field(format!("outputs[{output}]"));
     match placed.unit.outputs.get(output) {
-        Some(record) => failure.topic(&record.topic).attempts(1),
+        Some(record) => failure.topic(&record.topic),
         None => failure,
     }
 }
