@@ -124,8 +124,9 @@ const LANES: &[(&str, &str)] = &[
 ];
 /// How much shorter than a transaction a request must be given up at least; librdkafka asks for 100 ms.
 const SOCKET_HEADROOM: Duration = Duration::from_secs(1);
-/// What a lane leaves to librdkafka, which derives it from the transaction's time-out, or does without.
-const NOT_FOR_LANES: &[&str] = &["message.timeout.ms", "statistics.interval.ms"];
+/// What a lane leaves to librdkafka, which derives it from the transaction's time-out, or does without; and the bound of a
+/// batch, since more requests of a partition on their way are more that a refused one aborts.
+const NOT_FOR_LANES: &[&str] = &["message.timeout.ms", "statistics.interval.ms", "batch.num.messages"];
 
 /// Returns the properties of a transactional producer with that id; as in [`producer_properties`], `dev` adds the servers.
 #[must_use]

@@ -11,8 +11,8 @@ use crate::{
 
 crate::tests!(a_batch_has_no_more_records_than_its_setting_says_and_a_full_one_does_not_wait);
 
-const RECORDS: usize = 1_000;
-const BATCH: usize = 100;
+const RECORDS: usize = 200;
+const BATCH: usize = 20;
 /// So long that to wait it out for each batch would show.
 const LINGER: Duration = Duration::from_secs(1);
 

@@ -216,7 +216,7 @@ fn without_brokers() -> testkit::SidecarBuilder {
         .env("SIDECAR_DEADLINE_MARGIN_MS", DEADLINE_MARGIN_MS)
 }
 
-/// As a frozen one: what would wake up with its answer is the next attempt.
+/// As a frozen one does, which may hear of the next attempt only.
 fn a_broker_that_takes_connections_and_says_nothing_is_given_up() {
     let mute = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let setup = Duration::from_secs(2);

@@ -4,7 +4,11 @@
 //! written to its partition of `__consumer_offsets`: with Kafka 4.1.0 about once in a hundred moves of a busy machine
 //! (docs/exactly-once.md).
 
-use std::{sync::Once, thread, time::Duration};
+use std::{
+    sync::{Once, mpsc},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -19,26 +23,26 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// Has them commit in the shared cluster from now on.
 pub fn commit() {
     static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        let source = Cluster::shared().create_topic("neighbours-in", 1, &[]);
-        thread::spawn(move || commit_for_ever(&source));
-    });
+    STARTED.call_once(|| drop(thread::spawn(commit_for_ever)));
 }
 
-fn commit_for_ever(source: &str) {
+fn commit_for_ever() {
+    let source = &Cluster::shared().create_topic("neighbours-in", 1, &[]);
     let mut read = TopicPartitionList::new();
     read.add_partition_offset(source, 0, Offset::Offset(1)).unwrap();
     let consumers = GROUPS.map(|group| {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", Cluster::shared().bootstrap_plaintext()).set("group.id", group);
+        // Else a frozen coordinator is waited for instead of its successor.
+        config.set("socket.timeout.ms", "3000");
         config.create::<BaseConsumer>().unwrap()
     });
-    loop {
+    let (_keep, never) = mpsc::channel::<()>();
+    while never.recv_timeout(COMMIT_EVERY).is_err() {
         for consumer in &consumers {
             // What fails is done again soon.
             drop(consumer.commit(&read, CommitMode::Async));
             while consumer.poll(Duration::ZERO).is_some() {}
         }
-        thread::park_timeout(COMMIT_EVERY);
     }
 }

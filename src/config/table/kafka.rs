@@ -147,7 +147,7 @@ fn batching() -> Vec<Setting> {
             8000,
             (1, 100_000),
             "records",
-            "The most records of a batch, and so the most that are sent again together. A full batch does not wait out `kafka.linger_ms`.",
+            "The most records of a batch, and so the most that are sent again together. A full batch does not wait out `kafka.linger_ms`. Transactions have librdkafka's own bound.",
         )
         .property("batch.num.messages", |config| Some(config.kafka.batch_records.to_string())),
         Setting::of(
@@ -222,7 +222,7 @@ fn patience() -> Vec<Setting> {
             10_000,
             (1000, 300_000),
             "ms",
-            "How long opening a connection may take, with encryption and login. A broker that was frozen is found again no sooner than the next attempt.",
+            "How long opening a connection may take, with encryption and login. A broker that was frozen may be found again by the next attempt only.",
         )
         .property("socket.connection.setup.timeout.ms", |config| {
             milliseconds(config.kafka.connection_setup_timeout)
