@@ -105,7 +105,14 @@ fn letters_are_listed_replayed_and_discarded_by_choice() {
     assert_eq!(of_even.len(), 5, "{of_even:?}");
     let shown = ["topic", "reason", "tenant", "persisted"].map(|name| of_even[0][name].as_str().unwrap());
     assert_eq!(shown, [late.as_str(), "TOPIC_NOT_FOUND", "even", "NO"]);
-    assert_eq!(listed(&["list", &letters, "--until", "2020-01-01T00:00:00Z"]).len(), 0);
+    let none_is_asked_for = "0 replayed; 13 not asked for";
+    let all_are = "0 replayed; 3 not asked for; 10 without their topic or partition";
+    for (bound, to_come, said) in [("--since", 0, none_is_asked_for), ("--until", 13, all_are)] {
+        let listed_by = |time| listed(&["list", &letters, bound, time]).len();
+        let (past, future) = ("2020-01-01T00:00:00Z", "2120-01-01T00:00:00Z");
+        assert_eq!([listed_by(past), listed_by(future)], [13 - to_come, to_come], "{bound}");
+        assert_eq!(done(&["replay", &letters, "--reason", "TOPIC_NOT_FOUND", bound, future]), [said]);
+    }
     let gone = ["replay", &letters, "--reason", "TOPIC_NOT_FOUND"];
     assert_eq!(done(&gone), ["0 replayed; 3 not asked for; 10 without their topic or partition"]);
 

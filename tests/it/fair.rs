@@ -9,16 +9,26 @@ use std::{
     time::Duration,
 };
 
-use producer_sidecar::grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result};
-use testkit::{Cluster, read_topic};
-use tokio::{sync::Semaphore, time::timeout};
-
-use crate::{
-    client::{READY, run, text, through_proxies},
-    streams::open,
+use producer_sidecar::grpc::proto::{
+    ErrorReason, Persisted, ProducerRecord, SendBatchRequest, record_result,
+};
+use testkit::{ApiKey, Cluster, read_topic};
+use tokio::{
+    sync::Semaphore,
+    time::{interval, timeout},
 };
 
-crate::tests!(a_dead_leader_starves_no_other_partition);
+use crate::{
+    around::metric,
+    client::{READY, run, text, through_proxies, with_header},
+    streams::{error, exchange, frame, open},
+};
+
+crate::tests!(
+    a_dead_leader_starves_no_other_partition,
+    a_frozen_broker_starves_no_partition_that_is_elsewhere,
+    a_loud_tenant_starves_no_other,
+);
 
 /// How many records the sidecar takes; the dead partition's caller has more in flight than that.
 const QUEUE_RECORDS: usize = 2_000;
@@ -95,10 +105,26 @@ impl Caller {
     }
 }
 
+/// Dead for the sidecar alone: the other leaders wait for no replica.
 fn a_dead_leader_starves_no_other_partition() {
+    starves_nobody(|_, _| {}, |cluster, node| cluster.proxy(node).black_hole());
+}
+
+/// The others have no replica on it, for which they would wait until it is out of the in-sync replicas.
+fn a_frozen_broker_starves_no_partition_that_is_elsewhere() {
+    let elsewhere = |cluster: &Cluster, topic: &str| {
+        let node = cluster.leader(topic, 0);
+        let (second, third) = (node % 3 + 1, (node + 1) % 3 + 1);
+        cluster.assign(topic, &[(1, vec![second, third]), (2, vec![third, second])]);
+    };
+    starves_nobody(elsewhere, Cluster::freeze);
+}
+
+fn starves_nobody(place: fn(&Cluster, &str), fault: fn(&Cluster, i32)) {
     let cluster = Cluster::shared();
     cluster.spread_leaders();
     let topic = cluster.create_topic("fair", 3, &[]);
+    place(cluster, &topic);
     let node = cluster.leader(&topic, 0);
     let sidecar = through_proxies().env("SIDECAR_QUEUE_RECORDS_MAX", QUEUE_RECORDS.to_string()).start();
     sidecar.wait_ready(READY);
@@ -126,8 +152,7 @@ fn a_dead_leader_starves_no_other_partition() {
         };
         pass(Duration::from_secs(1)).await;
         let healthy = rates(MEASURED).await;
-        // Dead for the sidecar alone: the other leaders wait for no replica.
-        cluster.proxy(node).black_hole();
+        fault(cluster, node);
         // Its partition's caller fills what it may.
         pass(Duration::from_secs(1)).await;
         let during = rates(dead()).await;
@@ -161,5 +186,54 @@ fn a_dead_leader_starves_no_other_partition() {
         // The dead one's caller asks for more than there is.
         assert_eq!(refused.contains_key(&ErrorReason::QueueFull), partition == 0, "{partition}: {refused:?}");
         assert_eq!(refused.len(), usize::from(partition == 0), "{partition}: {refused:?}");
+    }
+}
+
+/// While nothing is acknowledged.
+fn a_loud_tenant_starves_no_other() {
+    const ROOM: usize = 600;
+    const QUIET: usize = 50;
+    let cluster = Cluster::shared();
+    let topic = cluster.create_topic("tenants", 6, &[]);
+    let sidecar = through_proxies().env("SIDECAR_QUEUE_RECORDS_MAX", ROOM.to_string()).start();
+    sidecar.wait_ready(READY);
+    let of = |tenant: &str, number: usize| {
+        // Without a key a tenant's records go to one partition: they are spread, as those of many keys.
+        let partition = Some(i32::try_from(number % 6).unwrap());
+        ProducerRecord { partition, ..with_header(text(&topic, tenant), "tenant-id", tenant) }
+    };
+    let batch =
+        |tenant: &str, count: usize| vec![frame(1, (0..count).map(|number| of(tenant, number)).collect())];
+    // The topic is known.
+    run(exchange(&sidecar.grpc_address(), batch("quiet", 1))).1.unwrap();
+    cluster.proxies().for_each(|proxy| proxy.hold(ApiKey::Produce));
+    let (loud, quiet) = run(async {
+        let address = sidecar.grpc_address();
+        let loud = tokio::spawn({
+            let (address, frames) = (address.clone(), batch("loud", ROOM));
+            async move { exchange(&address, frames).await }
+        });
+        let outstanding = async |count: usize| {
+            let mut look = interval(Duration::from_millis(20));
+            while metric(&sidecar, "producer_outstanding_records").unwrap() < u64::try_from(count).unwrap() {
+                look.tick().await;
+            }
+        };
+        // It has what a tenant may have: two thirds.
+        timeout(READY, outstanding(ROOM / 2)).await.expect("the loud one is let in");
+        let quiet = exchange(&address, batch("quiet", QUIET));
+        let released = async {
+            timeout(READY, outstanding(ROOM / 2 + QUIET)).await.expect("the quiet one is let in");
+            cluster.heal();
+        };
+        let (quiet, ()) = tokio::join!(quiet, released);
+        (loud.await.unwrap().0, quiet.0)
+    });
+    assert!(quiet[0].results.iter().all(|result| error(result).is_none()), "{quiet:?}");
+    let refused: Vec<_> = loud[0].results.iter().filter_map(error).collect();
+    assert!(refused.len() > ROOM / 4 && refused.len() < ROOM / 2, "{} of {ROOM}", refused.len());
+    for error in refused {
+        assert_eq!((error.reason(), error.persisted()), (ErrorReason::QueueFull, Persisted::No), "{error:?}");
+        assert!(error.retry_after.is_some_and(|after| after.seconds > 0 || after.nanos > 0), "{error:?}");
     }
 }

@@ -31,11 +31,11 @@ impl Caller {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (source, mut position) = (ledger.source(), 0);
         let mut connected = Connected::to(ledger.target());
-        let mut records = 0;
+        let mut records = 0_u64;
         while !ledger.is_over() {
             pace.tick().await;
             records += 1;
-            let mut drawn = Drawn::draw(&mut random, &self.topics, &format!("{}-{records}", self.number));
+            let mut drawn = Drawn::draw((seed, records), &self.topics, &format!("{}-{records}", self.number));
             loop {
                 connected.follow(&ledger);
                 position += 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use producer_sidecar::grpc::proto::ProducerRecord;
-use rand::{RngExt as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::client::{keyed, text, with_header};
 
@@ -46,8 +46,10 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// Draws one; `name` is its own.
-    pub fn draw(random: &mut StdRng, topics: &Topics, name: &str) -> Self {
+    /// Draws a caller's record of that number, the same for the same seed whatever became of those before it; `name` is its
+    /// own.
+    pub fn draw((seed, number): (u64, u64), topics: &Topics, name: &str) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ number.rotate_left(32));
         let (mut key, mut tenant) = (None, None);
         match random.random_range(0..10) {
             0..6 => key = Some(format!("{KEY_CANARY}{}", random.random_range(0..KEYS))),

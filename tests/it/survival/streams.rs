@@ -180,7 +180,8 @@ impl Keeps {
             return self.again.pop_front().unwrap().1;
         }
         self.records += 1;
-        Drawn::draw(&mut self.random, &caller.topics, &format!("{}-{}", caller.number, self.records))
+        let name = format!("{}-{}", caller.number, self.records);
+        Drawn::draw((caller.seed, self.records), &caller.topics, &name)
     }
 }
 

@@ -125,6 +125,8 @@ pub struct History {
     pub found: Vec<Found>,
     /// What the topics of dead letters hold at the end.
     pub letters: Vec<Letter>,
+    /// The reasons of failures that have a dead letter, or a word of why not.
+    pub buried: Vec<String>,
     /// The topics that were deleted meanwhile.
     pub deletions: Vec<Deletion>,
     /// How long a message id is remembered, from the end of its record.

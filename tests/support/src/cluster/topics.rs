@@ -93,17 +93,24 @@ impl Cluster {
             state.replicas.rotate_left(1);
             (state.partition, state.replicas)
         };
-        let moved: Vec<_> = known.into_iter().map(moved).collect();
-        self.ask(&format!("replicas of {name} in another order"), |node| {
-            topics::reassign(node, name, &moved)
-        });
+        self.assign(name, &known.into_iter().map(moved).collect::<Vec<_>>());
+    }
+
+    /// Has partitions of a topic replicated by these nodes, and led by the first of them.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more than 60 s.
+    pub fn assign(&self, name: &str, replicas: &[(i32, Vec<i32>)]) {
+        self.ask(&format!("other replicas of {name}"), |node| topics::reassign(node, name, replicas));
         self.ask(&format!("other leaders of {name}"), |node| {
             topics::elect_preferred(node)?;
             let states = partitions(node, name)?;
-            let lead = |(state, (_, replicas)): (&PartitionState, &(i32, Vec<i32>))| {
-                replicas.first() == Some(&state.leader)
+            let is_so = |(partition, nodes): &(i32, Vec<i32>)| {
+                let state = states.iter().find(|state| state.partition == *partition);
+                state.is_some_and(|state| state.replicas == *nodes && nodes.first() == Some(&state.leader))
             };
-            if states.iter().zip(&moved).all(lead) { Ok(()) } else { Err(io::Error::other("others lead")) }
+            if replicas.iter().all(is_so) { Ok(()) } else { Err(io::Error::other("others have them")) }
         });
     }
 

@@ -42,7 +42,7 @@ pub(super) fn violations(history: &History) -> Vec<Violation> {
     for attempt in &history.attempts {
         attempts.entry(&attempt.value).or_default().push(attempt);
     }
-    let told = history.attempts.iter().filter_map(|attempt| wrongly_told(attempt, &letters));
+    let told = history.attempts.iter().filter_map(|attempt| wrongly_told(attempt, &letters, &history.buried));
     let none = Vec::new();
     let found = history.letters.iter().filter_map(|letter| {
         let attempts = attempts.get(letter.value.as_str()).unwrap_or(&none);
@@ -55,10 +55,16 @@ pub(super) fn violations(history: &History) -> Vec<Violation> {
 }
 
 /// Judges what one answer says of a dead letter.
-fn wrongly_told(attempt: &Attempt, letters: &HashMap<&Place, &Letter>) -> Option<String> {
+fn wrongly_told(attempt: &Attempt, letters: &HashMap<&Place, &Letter>, buried: &[String]) -> Option<String> {
     let refusal = attempt.outcome.refusal()?;
-    let ToldLetter::At(place) = &refusal.letter else { return None };
     let value = shown(&attempt.value);
+    let place = match &refusal.letter {
+        ToldLetter::At(place) => place,
+        ToldLetter::None if buried.contains(&refusal.reason) => {
+            return Some(format!("{value}: {} without a word of its dead letter", refusal.reason));
+        }
+        ToldLetter::None | ToldLetter::Open | ToldLetter::Failed(_) => return None,
+    };
     let Some(letter) = letters.get(place) else {
         return Some(format!("{value}: no dead letter at {place:?}"));
     };

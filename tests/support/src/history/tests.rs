@@ -91,6 +91,7 @@ fn well() -> History {
             found("last", 9),
         ],
         letters: vec![letter],
+        buried: vec!["TOPIC_NOT_FOUND".to_owned()],
         deletions: Vec::new(),
         message_id_window_ms: 600_000,
         lives: vec![Life { listens_ms: 0, end: Some(stopped) }, Life { listens_ms: 5_200, end: None }],
@@ -285,6 +286,10 @@ fn dead_letters_that_are_not_as_told_are_found() {
             |history| history.letters[0].topic = "orders".to_owned(),
             |history| history.letters[0].reason = "RECORD_REJECTED".to_owned(),
             |history| history.letters[0].value = "nobody's".to_owned(),
+            |history| {
+                history.letters.clear();
+                history.attempts[DEAD].outcome = Outcome::No(refusal("TOPIC_NOT_FOUND"));
+            },
             // A letter of what was acknowledged, or of what was told to have none.
             |history| {
                 history.letters.push(Letter {

@@ -49,7 +49,7 @@ fn progress_that_does_not_come_back_is_found() {
             history.attempts.push(attempt("broken", 100, Outcome::No(refusal("BROKERS_UNAVAILABLE"))));
         },
         |history| {
-            let failed = attempt("late", 40, Outcome::No(refusal("TOPIC_NOT_FOUND")));
+            let failed = attempt("late", 40, Outcome::No(refusal("NOT_AUTHORIZED")));
             history.attempts.push(Attempt { is_doomed: true, ..failed });
         },
     ]);
