@@ -3,11 +3,12 @@
 
 pub mod copy;
 mod feeder;
+pub mod retrying;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -94,26 +95,33 @@ fn check(client: &Client) {
             target.map_or_else(|| sidecar.grpc_address(), |socket| format!("unix:{}", socket.display()));
         let topic = Cluster::shared().create_topic(language, 3, &[]);
         let begun = Instant::now();
-        let mut run = Command::new("timeout");
-        let run = run
-            .arg(RUN.as_secs().to_string())
-            .arg(&program)
-            .args([&target, &topic, &COUNT.to_string()])
-            .output()
-            .expect("the client runs");
-        let printed = String::from_utf8_lossy(&run.stdout).into_owned();
-        let said = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.success(), "{language} over {target} in {:?}: {printed}{said}", begun.elapsed());
-        let lines: Vec<_> = printed.lines().collect();
-        let version = concat!("info ", env!("CARGO_PKG_VERSION"));
-        let batch = format!("batch {} {BAD}", COUNT - BAD);
-        assert!(lines.contains(&version), "{printed}");
-        assert!(lines.iter().any(|line| line.starts_with(&format!("sent {topic} "))), "{printed}");
-        assert!(lines.contains(&"refused INVALID_ARGUMENT INVALID_RECORD NO record.topic"), "{printed}");
-        assert!(lines.contains(&"refused NOT_FOUND TOPIC_NOT_FOUND NO"), "{printed}");
-        assert!(lines.contains(&batch.as_str()), "{printed}");
+        let ended = command(&program, &target, &topic).output().expect("the client runs");
+        eprintln!("{language} over {target}: {:?}", begun.elapsed());
+        check_printed(language, &target, &topic, &ended);
         read_back(language, &topic);
     }
+}
+
+/// Runs a client, not for ever.
+fn command(program: &Path, target: &str, topic: &str) -> Command {
+    let mut run = Command::new("timeout");
+    run.arg(RUN.as_secs().to_string()).arg(program).args([target, topic, &COUNT.to_string()]);
+    run
+}
+
+/// Checks what a client says of its calls.
+fn check_printed(language: &str, target: &str, topic: &str, ended: &Output) {
+    let printed = String::from_utf8_lossy(&ended.stdout);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{language} over {target}: {printed}{said}");
+    let lines: Vec<_> = printed.lines().collect();
+    let version = concat!("info ", env!("CARGO_PKG_VERSION"));
+    let batch = format!("batch {} {BAD}", COUNT - BAD);
+    assert!(lines.contains(&version), "{printed}");
+    assert!(lines.iter().any(|line| line.starts_with(&format!("sent {topic} "))), "{printed}");
+    assert!(lines.contains(&"refused INVALID_ARGUMENT INVALID_RECORD NO record.topic"), "{printed}");
+    assert!(lines.contains(&"refused NOT_FOUND TOPIC_NOT_FOUND NO"), "{printed}");
+    assert!(lines.contains(&batch.as_str()), "{printed}");
 }
 
 /// Checks that a consumer finds the JSON record and the good records of the batch, those in the order sent.

@@ -121,6 +121,7 @@ const ALONE: &[&[Test]] = &[
     around::crowd::TESTS,
     around::outage::TESTS,
     clients::TESTS,
+    clients::retrying::TESTS,
     clients::copy::TESTS,
 ];
 
