@@ -18,7 +18,7 @@ Every error but UNIMPLEMENTED carries one `google.rpc.ErrorInfo`:
 |---|---|
 | `domain` | `producer.caas` |
 | `reason` | as below; the names of `ErrorReason` in `proto/producer.proto` without their prefix |
-| `metadata` | `persisted`; where they apply also `topic`, `partition`, `field`, `kafkaError`, `attempts`, `committedOffset`, `deadLetterTopic`, `deadLetterPartition` and `deadLetterOffset` (where the record's dead letter is), `deadLetterError` (the reason why there is none), and `violations` (how many there were in all) |
+| `metadata` | `persisted`; where they apply also `topic`, `partition`, `field`, `kafkaError`, `attempts` (how often the record was handed over to Kafka's client, or in how many transactions the unit was), `committedOffset`, `deadLetterTopic`, `deadLetterPartition` and `deadLetterOffset` (where the record's dead letter is), `deadLetterError` (the reason why there is none), and `violations` (how many there were in all) |
 
 INVALID_RECORD carries a `google.rpc.BadRequest` with the first 20 wrong fields, as far as they fit into 4 KiB of details. Where
 sending the same call again is safe and may help there is a `google.rpc.RetryInfo`.
