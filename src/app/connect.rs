@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{AppError, LANES_INIT_MS};
 use crate::{
-    config::{Config, Wanted, source::SecretFiles, watch as files},
+    config::{Compression, Config, Wanted, source::SecretFiles, watch as files},
     kafka::{
         access::Access,
         committed::CommittedOffsets,
@@ -65,6 +65,7 @@ pub(super) fn connect(
         refresh: config.topics.refresh,
         unknown: config.topics.unknown,
         max: config.topics.max,
+        is_compressing: config.kafka.compression != Compression::None,
     };
     let topics = Topics::start(Arc::clone(&handle), bounds).map_err(AppError::Thread)?;
     let (tell_wanted, wanted) = watch::channel(Wanted { config: settings, problem: None });

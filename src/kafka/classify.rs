@@ -111,6 +111,24 @@ pub fn is_of_topic(code: Code) -> bool {
     )
 }
 
+/// Returns whether brokers do not know a question.
+#[must_use]
+pub fn is_unsupported(code: Code) -> bool {
+    matches!(code, Code::UnsupportedFeature | Code::UnsupportedVersion)
+}
+
+/// Returns whether the principal may not ask, or do, that with a topic.
+#[must_use]
+pub fn is_denied(code: Code) -> bool {
+    matches!(code, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)
+}
+
+/// Returns whether a topic is not there.
+#[must_use]
+pub fn is_gone(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic)
+}
+
 /// Returns whether asking again for committed offsets may help: a transaction is about to end, or a coordinator to be found.
 #[must_use]
 pub fn may_be_known_later(code: Code) -> bool {

@@ -5,9 +5,15 @@
 mod configs;
 mod intercepted;
 mod offsets;
+mod questions;
+mod rights;
 mod transactional;
 
-pub use self::{configs::topic_settings, offsets::committed_offsets, transactional::Transactional};
+pub use self::{
+    offsets::committed_offsets,
+    questions::{TopicAnswers, topic_answers},
+    transactional::Transactional,
+};
 
 use std::{
     collections::HashMap,

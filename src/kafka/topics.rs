@@ -2,7 +2,9 @@
 //! Must never create a topic, nor ask twice at once for what several callers wait for.
 
 mod asker;
+mod learnt;
 mod rules;
+mod size;
 
 use std::{
     collections::HashMap,
@@ -22,19 +24,21 @@ use tokio::{
 };
 
 use self::asker::Asker;
-pub use self::rules::{Breach, Rules};
+pub use self::{
+    learnt::{Learnt, Verdict},
+    rules::{Breach, Rules},
+};
 use super::handle::Handle;
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
 };
 
-/// How long the answer about a topic's rules is waited for, in milliseconds; without one Kafka itself judges the record.
+/// How long the answer about a topic's rules is waited for, in milliseconds.
 const RULES_MS_MAX: u64 = 1_000;
-/// Rules that were asked for since so long are believed where they speak against a record, in milliseconds.
-const RULES_FRESH_MS: u64 = 1_000;
-/// For so long a question for rules that was in vain is not asked anew on a record's account, in milliseconds.
-const RULES_VAIN_MS: u64 = 5_000;
+/// For so long a question for rules that was in vain is not asked anew on a record's account, in milliseconds; shorter than what was
+/// told is believed, so that it does not hide a part that is told each time.
+const RULES_VAIN_MS: u64 = 900;
 
 /// The bounds of the cache.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,8 @@ pub struct TopicsBounds {
     pub unknown: Duration,
     /// How many topics are kept.
     pub max: usize,
+    /// Whether batches are compressed, so that no record's size in Kafka is known before.
+    pub is_compressing: bool,
 }
 
 type Answer = Result<u32, Failure>;
@@ -61,21 +67,10 @@ pub struct Found {
 struct Known {
     answer: Answer,
     fetched: Instant,
-    rules: Asked,
+    /// What it takes; none where nothing was learnt yet.
+    rules: Option<Learnt>,
     /// When its rules were asked for in vain the last time.
     vain: Option<Instant>,
-}
-
-/// What is known of a topic's rules.
-#[derive(Debug, Clone, Copy)]
-enum Asked {
-    NotYet,
-    /// The principal may not ask (DescribeConfigs); it is asked once.
-    Hidden,
-    Answered {
-        rules: Rules,
-        at: Instant,
-    },
 }
 
 /// What the thread is asked for.
@@ -83,15 +78,6 @@ enum Asked {
 enum Question {
     Partitions(Topic),
     Rules(Topic),
-}
-
-impl Asked {
-    const fn rules(self) -> Option<Rules> {
-        match self {
-            Self::Answered { rules, .. } => Some(rules),
-            Self::NotYet | Self::Hidden => None,
-        }
-    }
 }
 
 /// What is known of topics.
@@ -133,48 +119,56 @@ impl Topics {
         let known = self.known.read();
         let known = known.get(topic)?;
         let fresh = known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown;
-        let found = |partitions| Found { partitions, rules: known.rules.rules() };
+        let found = |partitions| Found { partitions, rules: known.rules.map(|learnt| learnt.rules()) };
         fresh.then(|| known.answer.clone().map(found))
     }
 
-    /// Returns what the topic takes; none where that is not known, or not to be known.
+    /// Returns what the topic takes; none where nothing is known of that.
     #[must_use]
     pub fn rules(&self, topic: &Topic) -> Option<Rules> {
-        self.known.read().get(topic)?.rules.rules()
+        self.learnt(topic).map(|learnt| learnt.rules())
     }
 
-    /// Returns what the topic takes, asking again where that is known for a while; none where nothing was learnt in time. May be dropped at any time.
-    pub async fn fresh_rules(&self, topic: &Topic) -> Option<Rules> {
-        let fresh = |known: &Known| match known.rules {
-            Asked::Answered { rules, at } if at.elapsed() < Duration::from_millis(RULES_FRESH_MS) => {
-                Some(rules)
+    fn learnt(&self, topic: &Topic) -> Option<Learnt> {
+        self.known.read().get(topic)?.rules
+    }
+
+    /// Notes that Kafka refused a record that nothing spoke against: it is asked what is in force now, so that the next one is judged
+    /// by that.
+    pub fn refused(&self, topic: &Topic) {
+        if self.learnt(topic).is_none_or(|learnt| !learnt.is_fresh(Instant::now()))
+            && !self.was_in_vain(topic)
+        {
+            drop(self.want_rules(topic));
+        }
+    }
+
+    /// Returns what is known of the topic's rules once Kafka was asked for them, a second at most, where that is some time ago;
+    /// not where it was asked in vain a moment ago. None where nothing is known. May be dropped at any time.
+    pub async fn asked_rules(&self, topic: &Topic) -> Option<Learnt> {
+        let known = self.learnt(topic);
+        if known.is_some_and(|learnt| learnt.is_fresh(Instant::now())) || self.was_in_vain(topic) {
+            return known;
+        }
+        if let Some(mut asked) = self.want_rules(topic) {
+            // The answer is the end of the channel.
+            if timeout(Duration::from_millis(RULES_MS_MAX), asked.changed()).await.is_err() {
+                self.note_vain(topic);
             }
-            Asked::Answered { .. } | Asked::NotYet | Asked::Hidden => None,
-        };
-        let find = || self.known.read().get(topic).and_then(fresh);
-        if let Some(rules) = find() {
-            return Some(rules);
         }
-        if self.was_in_vain(topic) {
-            return None;
+        self.learnt(topic)
+    }
+
+    /// Has the topic's rules asked for; whoever waits for that holds the receiver. None where the sidecar is stopping.
+    fn want_rules(&self, topic: &Topic) -> Option<watch::Receiver<()>> {
+        let mut pending = self.rules_pending.lock();
+        if let Some(asked) = pending.get(topic) {
+            return Some(asked.subscribe());
         }
-        let mut asked = {
-            let mut pending = self.rules_pending.lock();
-            if let Some(asked) = pending.get(topic) {
-                asked.subscribe()
-            } else {
-                let (asking, asked) = watch::channel(());
-                self.requests.send(Question::Rules(topic.clone())).ok()?;
-                pending.insert(topic.clone(), asking);
-                asked
-            }
-        };
-        // The answer is the end of the channel.
-        let answered = timeout(Duration::from_millis(RULES_MS_MAX), asked.changed()).await;
-        if answered.is_err() {
-            self.note_vain(topic);
-        }
-        find()
+        let (asking, asked) = watch::channel(());
+        self.requests.send(Question::Rules(topic.clone())).ok()?;
+        pending.insert(topic.clone(), asking);
+        Some(asked)
     }
 
     fn was_in_vain(&self, topic: &Topic) -> bool {
@@ -234,14 +228,14 @@ impl Topics {
         self.stop.store(true, Ordering::Release);
     }
 
-    fn settle(&self, topic: &Topic, answer: &Answer) {
+    fn settle(&self, topic: &Topic, answer: &Answer, learnt: Option<Learnt>) {
         {
             let mut known = self.known.write();
             if known.len() >= self.bounds.max && !known.contains_key(topic) {
                 make_room(&mut known, self.bounds);
             }
-            let (rules, vain) =
-                known.get(topic).map_or((Asked::NotYet, None), |known| (known.rules, known.vain));
+            let (rules, vain) = known.get(topic).map_or((None, None), |known| (known.rules, known.vain));
+            let rules = learnt.or(rules);
             let fetched = Instant::now();
             known.insert(topic.clone(), Known { answer: answer.clone(), fetched, rules, vain });
         }
@@ -250,18 +244,17 @@ impl Topics {
         }
     }
 
-    /// Returns whether the topic's rules may be asked for.
-    fn may_ask_rules(&self, topic: &Topic) -> bool {
-        let known = self.known.read();
-        known.get(topic).is_some_and(|known| known.answer.is_ok() && !matches!(known.rules, Asked::Hidden))
+    /// Returns whether the topic is there, as far as is known.
+    fn is_there(&self, topic: &Topic) -> bool {
+        self.known.read().get(topic).is_some_and(|known| known.answer.is_ok())
     }
 
     /// Notes what was learnt of the topic's rules, and wakes whoever waits for them; none where nothing was.
-    fn settle_rules(&self, topic: &Topic, learnt: Option<Asked>) {
-        match (learnt, self.known.write().get_mut(topic)) {
-            (Some(rules), Some(known)) => (known.rules, known.vain) = (rules, None),
-            (None, Some(known)) => known.vain = Some(Instant::now()),
-            (_, None) => {}
+    fn settle_rules(&self, topic: &Topic, learnt: Option<Learnt>) {
+        if let Some(known) = self.known.write().get_mut(topic) {
+            let is_whole = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
+            known.vain = (!is_whole).then(Instant::now);
+            known.rules = learnt.or(known.rules);
         }
         self.rules_pending.lock().remove(topic);
     }

@@ -1,24 +1,28 @@
 //! Owns the acceptance of one caller's records, one after the other: each into its partition's flow, handed over together.
 //! Must never hand a record over before an earlier one of the same caller and partition was accepted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     batch::not_written,
     dead_letters::{Dead, now_ms},
     held::{Flow, Item},
-    judged::Judge,
+    judged::{Judge, untold},
     send::{Flows, Sender, in_range, out_of_range, refusal},
     ticket::{Answers, Ticket},
     way::Mark,
 };
 use crate::{
     failure::Failure,
+    kafka::topics::Verdict,
     record::{Record, TENANT_HEADER, Topic},
 };
+
+/// How often it is asked whether a dead letter's topic takes it, while nobody answers, in milliseconds.
+const LETTER_ASKED_EVERY_MS: u64 = 200;
 
 /// Records of one caller that are accepted one after the other; none is handed over before [`Accepting::hand_over`] or a
 /// wait, so that those of one partition go together.
@@ -186,11 +190,24 @@ impl<'a> Accepting<'a> {
 
     /// Judges a record that may not go as far as is known.
     async fn judge(&mut self, record: &Record, mut judge: Judge) -> Result<(), Failure> {
-        if judge.has_to_ask() {
+        let mut verdict = judge.verdict(record);
+        if verdict == Verdict::Untold {
             // What was accepted already does not wait for it.
             self.hand_over();
+            verdict = judge.ask(self.sender, record, self.deadline).await;
         }
-        let judged = judge.judge(self.sender, record, self.deadline).await;
+        // Of a dead letter nobody would bring another.
+        while self.content == Content::DeadLetters
+            && verdict == Verdict::Untold
+            && Instant::now() < self.deadline
+        {
+            let next = Instant::now() + Duration::from_millis(LETTER_ASKED_EVERY_MS);
+            sleep_until(next.min(self.deadline)).await;
+            if self.sender.way.topics.found(&record.topic).is_none() {
+                self.sender.lookup(&record.topic, self.deadline).await?;
+            }
+            verdict = judge.ask(self.sender, record, self.deadline).await;
+        }
         if Instant::now() >= self.deadline {
             self.last = None;
             return Err(not_written(&self.sender.way.reachability.now()));
@@ -198,7 +215,11 @@ impl<'a> Accepting<'a> {
         if let Some(last) = &mut self.last {
             last.judge = judge;
         }
-        judged
+        match verdict {
+            Verdict::Goes => Ok(()),
+            Verdict::Refused(breach) => Err(breach.failure(&record.topic)),
+            Verdict::Untold => Err(untold(&record.topic)),
+        }
     }
 
     /// Finds the partitions of a topic, and what is known of them.
@@ -215,7 +236,7 @@ impl<'a> Accepting<'a> {
             None => {
                 // What was accepted already does not wait for another's topic.
                 self.hand_over();
-                (sender.lookup(topic, self.deadline).await?, None)
+                (sender.lookup(topic, self.deadline).await?, sender.way.topics.rules(topic))
             }
         };
         if Instant::now() >= self.deadline {

@@ -22,6 +22,7 @@ use super::{
     way::{Mark, Way},
 };
 use crate::{
+    dead_letter,
     failure::{Failure, Reason},
     kafka::{
         context::{Delivery, Undelivered},
@@ -228,6 +229,7 @@ impl Flow {
         }
         if fault == Fault::TooLarge && line.is_in_company() {
             self.room.refused(line.run_bytes());
+            way.topics.refused(&self.topic);
         }
         let circumstances = Circumstances {
             is_awaited: line.in_flight(place).is_some_and(|item| item.ticket.is_awaited()),
@@ -297,32 +299,60 @@ impl Flow {
                     duplicate: false,
                 }));
             }
-            Err(undelivered) => {
+            Err(mut undelivered) => {
                 let failure = undelivered.failure(&self.topic, self.partition);
-                if failure.reason() == Reason::TopicNotFound {
-                    way.topics.forget(&self.topic);
-                }
+                self.learn(way, &failure);
                 let is_out = undelivered.is_out_of_retries();
-                let letters = &way.dead_letters;
-                let to = match item.content {
-                    Content::Records => letters.destination(&self.topic, &failure, is_out),
-                    Content::DeadLetters => None,
-                };
-                match to {
-                    Some(to) => letters.take(self.dead(item, undelivered, failure), to),
-                    None => self.refuse(item, failure),
-                }
+                self.fail(way, item, undelivered.take_headers(), (failure, is_out));
             }
         }
     }
 
+    /// Takes in what a failure says of others' records.
+    fn learn(&self, way: &Way, failure: &Failure) {
+        let reason = failure.reason();
+        if reason == Reason::TopicNotFound {
+            way.topics.forget(&self.topic);
+        } else if dead_letter::is_for(failure, false) {
+            way.topics.refused(&self.topic);
+        }
+        if reason == Reason::NotAuthorized {
+            // They would be refused as well, one run after the other (decision 0008).
+            let waiting = {
+                let mut line = self.line.lock();
+                // Each of its run tells this, and the line may be long.
+                if line.is_waiting() { line.take_waiting() } else { Vec::new() }
+            };
+            for item in waiting {
+                self.fail(way, item, None, (failure.clone(), false));
+            }
+        }
+    }
+
+    /// Ends a record that failed for good: its dead letter tells its caller, where it gets one.
+    fn fail(
+        &self,
+        way: &Way,
+        item: Item,
+        headers: Option<NativeHeaders>,
+        (failure, is_out): (Failure, bool),
+    ) {
+        let to = match item.content {
+            Content::Records => way.dead_letters.destination(&self.topic, &failure, is_out),
+            Content::DeadLetters => None,
+        };
+        match to {
+            Some(to) => way.dead_letters.take(self.dead(item, headers, failure), to),
+            None => self.refuse(item, failure),
+        }
+    }
+
     /// Makes what dead letters are made of.
-    fn dead(&self, item: Item, mut undelivered: Undelivered, failure: Failure) -> Dead {
+    fn dead(&self, item: Item, headers: Option<NativeHeaders>, failure: Failure) -> Dead {
         self.metrics.error(failure.reason());
-        let Item { mut record, headers, accepted_ms, attempts, deadline, ticket, share, .. } = item;
         // Those that librdkafka never took over are still here.
-        let headers = undelivered.take_headers().or(headers);
-        record.headers = headers.map(|headers| headers.read()).unwrap_or_default();
+        let Item { mut record, headers: own, accepted_ms, attempts, deadline, ticket, share, .. } = item;
+        record.headers = headers.or(own).map(|headers| headers.read()).unwrap_or_default();
         let (failure, partition) = (failure.attempts(attempts), Some(self.partition));
         Dead { record, ticket, share, failure, partition, accepted_ms, deadline }
     }

@@ -1,24 +1,28 @@
 //! Owns the word of a topic's rules about a record before it is handed over: Kafka would refuse it, and each refusal has
 //! librdkafka number all partitions anew (decision 0008).
-//! Must never refuse by rules that may be out of date, nor keep a caller waiting beyond its deadline: else Kafka judges.
+//! Must never refuse for good by rules that may be out of date, nor keep a caller waiting beyond its deadline.
 
 use tokio::time::{Instant, timeout_at};
 
 use super::{dead_letters::now_ms, send::Sender};
-use crate::{failure::Failure, kafka::topics::Rules, record::Record};
+use crate::{
+    failure::{Failure, Reason},
+    kafka::topics::{Learnt, Rules, Verdict},
+    record::{Record, Topic},
+};
 
 /// What is known of a topic's rules, to one caller's records.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge {
     rules: Option<Rules>,
-    /// Whether they were asked for on account of a record, so that they are not asked for again.
-    is_fresh: bool,
+    /// What was learnt on account of a record, so that it is not asked for again while it is fresh.
+    learnt: Option<Learnt>,
 }
 
 impl Judge {
     /// Judges by what was known before.
     pub(super) const fn by(rules: Option<Rules>) -> Self {
-        Self { rules, is_fresh: false }
+        Self { rules, learnt: None }
     }
 
     /// Returns whether a record may go as far as is known now; else it is to be asked for what is in force.
@@ -26,31 +30,29 @@ impl Judge {
         self.rules.is_none_or(|rules| rules.breach(record, now_ms).is_none())
     }
 
-    /// Returns whether [`Self::judge`] asks Kafka, and so waits.
-    pub(super) const fn has_to_ask(&self) -> bool {
-        !self.is_fresh
+    /// Judges a record that may not go as far as is known, without asking.
+    pub(super) fn verdict(&self, record: &Record) -> Verdict {
+        self.learnt.map_or(Verdict::Untold, |learnt| learnt.verdict(record, (Instant::now(), now_ms())))
     }
 
-    /// Judges a record that may not go as far as is known, by the rules that are in force.
-    ///
-    /// # Errors
-    /// `RecordRejected`, where they surely refuse the record.
-    pub(super) async fn judge(
-        &mut self,
-        sender: &Sender,
-        record: &Record,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        if !self.is_fresh {
-            self.is_fresh = true;
-            self.rules = None;
-            // Nobody would answer; the record waits for a broker in its line.
-            if sender.way.reachability.is_connected() {
-                let asked = sender.way.topics.fresh_rules(&record.topic);
-                self.rules = timeout_at(deadline, asked).await.ok().flatten();
+    /// Judges it by the rules that are in force; it stays untold where nobody answers.
+    pub(super) async fn ask(&mut self, sender: &Sender, record: &Record, deadline: Instant) -> Verdict {
+        let way = &sender.way;
+        // While no broker is connected nobody would answer.
+        if way.reachability.is_connected() {
+            let asked = way.topics.asked_rules(&record.topic);
+            if let Ok(Some(learnt)) = timeout_at(deadline, asked).await {
+                *self = Self { rules: Some(learnt.rules()), learnt: Some(learnt) };
             }
         }
-        let breach = self.rules.and_then(|rules| rules.breach(record, now_ms()));
-        breach.map_or(Ok(()), |breach| Err(breach.failure(&record.topic)))
+        self.verdict(record)
     }
+}
+
+/// Says that it is not known now whether the topic takes the record: it may be sent again, and is not handed over on a guess.
+pub(super) fn untold(topic: &Topic) -> Failure {
+    let sentence = format!(
+        "topic {topic} would not take the record as far as is known, and Kafka cannot be asked for what is in force now"
+    );
+    Failure::new(Reason::BrokersUnavailable, sentence)
 }

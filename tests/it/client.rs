@@ -74,7 +74,8 @@ pub fn over_tls() -> SidecarBuilder {
     Sidecar::for_cluster(BINARY, Cluster::shared()).arg("serve")
 }
 
-/// The same as the user who may not ask for topics' rules, so that Kafka alone judges records; its topics are named `limited-`.
+/// The same as the user who may not ask for topics' settings, so that Kafka alone judges records by them; its topics are named
+/// `limited-`.
 pub fn over_tls_limited() -> SidecarBuilder {
     let cluster = Cluster::shared();
     let limited = over_tls().env("KAFKA_USER", cluster.limited_user());

@@ -154,7 +154,7 @@ fn batching() -> Vec<Setting> {
             "kafka.compression",
             Kind::Choice(Compression::NAMES),
             "none",
-            "How batches are compressed.",
+            "How batches are compressed. With `none`, records that are too large for their topic are refused before Kafka has them; what others take there is known only once they are compressed.",
         )
         .property("compression.codec", |config| Some(config.kafka.compression.name().to_owned())),
     ]

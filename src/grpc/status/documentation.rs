@@ -60,7 +60,7 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::InvalidRecord => "fields are wrong; all of them are answered at once",
         Reason::RecordTooLarge => "the record is larger than the sidecar's limit or the topic's",
         Reason::RecordRejected => {
-            "the broker rejects the record, or would by a rule of its topic that is known: no key for a compacted topic, a timestamp out of range"
+            "the broker rejects the record, or would by a rule of its topic: no key for a compacted topic, a timestamp out of range"
         }
         Reason::MessageIdReused => "the message id was used for other content",
         Reason::TopicNotFound => "Kafka does not know the topic",
@@ -72,7 +72,7 @@ const fn situation(reason: Reason) -> &'static str {
         Reason::SpoolFull => "the spool is full (not in this version)",
         Reason::ResponsesNotRead => "the caller does not read its responses",
         Reason::BrokersUnavailable => {
-            "brokers are away, too few replicas are in sync, or the producer is being replaced"
+            "brokers are away, too few replicas are in sync, the producer is being replaced, or Kafka cannot be asked whether the topic still refuses such a record"
         }
         Reason::Draining => "the sidecar is stopping",
         Reason::DeadlineNotWritten => {

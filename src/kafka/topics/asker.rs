@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{error::RDKafkaErrorCode, producer::Producer as _};
+use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 
-use super::{Asked, Question, Rules, Topics, rules};
+use super::{Answer, Learnt, Question, RULES_VAIN_MS, Topics};
 use crate::{
     failure::Reason,
     kafka::{classify, ffi, handle::Handle, reachability::Reachability},
@@ -24,6 +24,8 @@ use crate::{
 
 /// How long one request may take, in milliseconds.
 const FETCH_MS_MAX: u64 = 1_000;
+/// The same of the questions for a topic's rules; shorter than anybody waits for them, so that who is told only a part hears of it.
+const RULES_FETCH_MS_MAX: u64 = 800;
 /// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster, in milliseconds.
 const REST_MS: u64 = 100;
 
@@ -41,6 +43,8 @@ pub(super) struct Asker {
     rules_asked: VecDeque<Topic>,
     /// Topics whose rules are to be asked for when nothing else is: they are those whose count was learnt since.
     rules: VecDeque<Topic>,
+    /// When rules were asked for in vain the last time: those of topics that are new do not wait for theirs then.
+    vain: Option<Instant>,
     refreshed: Instant,
 }
 
@@ -49,8 +53,8 @@ impl Asker {
     pub(super) fn new(handle: Arc<Handle>, topics: Arc<Topics>, requested: mpsc::Receiver<Question>) -> Self {
         let reachability = Arc::clone(&handle.observer().reachability);
         let (asked, queue, rules_asked, rules) = Default::default();
-        let refreshed = Instant::now();
-        Self { handle, reachability, topics, requested, asked, queue, rules_asked, rules, refreshed }
+        let (vain, refreshed) = (None, Instant::now());
+        Self { handle, reachability, topics, requested, asked, queue, rules_asked, rules, vain, refreshed }
     }
 
     /// Answers until the sidecar stops.
@@ -64,11 +68,18 @@ impl Asker {
             let idle =
                 [&self.asked, &self.rules_asked, &self.queue, &self.rules].iter().all(|all| all.is_empty());
             self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
+            let is_awaited = !self.asked.is_empty() || !self.rules_asked.is_empty();
+            // Both, so that neither waits for as long as the other one gets no answer.
             if let Some(topic) = self.asked.pop_front() {
                 self.count(topic);
-            } else if let Some(topic) = self.rules_asked.pop_front() {
+            }
+            if let Some(topic) = self.rules_asked.pop_front() {
                 self.fetch_rules(&topic);
-            } else if let Some(topic) = self.queue.pop_front() {
+            }
+            if is_awaited {
+                continue;
+            }
+            if let Some(topic) = self.queue.pop_front() {
                 self.count(topic);
             } else if let Some(topic) = self.rules.pop_front() {
                 self.fetch_rules(&topic);
@@ -77,10 +88,16 @@ impl Asker {
         self.topics.settle_all();
     }
 
-    /// Asks for a topic's partition count, and for its rules after it.
+    /// Asks for a topic's partition count, and for its rules: with it where the topic is new, so that its first record is held
+    /// against them, else when nothing else is to be asked.
     fn count(&mut self, topic: Topic) {
-        if self.fetch(&topic) {
-            if !self.rules.contains(&topic) {
+        if let Some(answer) = self.fetch(&topic) {
+            let is_there = answer.is_ok();
+            let is_new = is_there && self.topics.rules(&topic).is_none() && !self.was_in_vain();
+            let learnt = if is_new { self.ask_rules(&topic) } else { None };
+            self.topics.settle(&topic, &answer, learnt);
+            let is_known = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
+            if is_there && !is_known && !self.rules.contains(&topic) {
                 self.rules.push_back(topic);
             }
             return;
@@ -90,6 +107,10 @@ impl Asker {
             self.asked.push_back(topic);
         }
         self.collect(Duration::from_millis(REST_MS));
+    }
+
+    fn was_in_vain(&self) -> bool {
+        self.vain.is_some_and(|vain| vain.elapsed() < Duration::from_millis(RULES_VAIN_MS))
     }
 
     fn knock(&mut self) {
@@ -132,8 +153,8 @@ impl Asker {
         self.queue.extend(stale.map(|(topic, _)| topic.clone()));
     }
 
-    /// Asks for one topic; returns whether anything was learnt.
-    fn fetch(&self, topic: &Topic) -> bool {
+    /// Asks for one topic; none where nothing was learnt.
+    fn fetch(&self, topic: &Topic) -> Option<Answer> {
         let wait = Duration::from_millis(FETCH_MS_MAX);
         let metadata =
             match self.handle.current().client().client().fetch_metadata(Some(topic.as_str()), wait) {
@@ -141,41 +162,41 @@ impl Asker {
                 Err(error) => {
                     let code = error.rdkafka_error_code().map_or("unknown", classify::name);
                     tracing::debug!(%topic, code, "metadata could not be had");
-                    return false;
+                    return None;
                 }
             };
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
-            return false;
-        };
-        let refused = found.error().and_then(|code| classify::topic_metadata(code, topic));
-        let answer = match refused {
-            Some(failure) if failure.reason() == Reason::BrokersUnavailable => return false,
-            Some(failure) => Err(failure),
-            None => match u32::try_from(found.partitions().len()) {
-                Ok(count) if count > 0 => Ok(count),
-                Ok(_) | Err(_) => return false,
-            },
-        };
-        self.topics.settle(topic, &answer);
-        true
+        let found = metadata.topics().iter().find(|found| found.name() == topic.as_str())?;
+        match found.error().and_then(|code| classify::topic_metadata(code, topic)) {
+            Some(failure) if failure.reason() == Reason::BrokersUnavailable => None,
+            Some(failure) => Some(Err(failure)),
+            None => u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0).map(Ok),
+        }
     }
 
-    /// Asks what a topic takes; a failure is not tried again before somebody asks, or the topic is refreshed.
-    fn fetch_rules(&self, topic: &Topic) {
-        if !self.topics.may_ask_rules(topic) {
-            self.topics.settle_rules(topic, None);
-            return;
-        }
-        let (at, wait) = (Instant::now(), Duration::from_millis(FETCH_MS_MAX));
-        let asked =
-            ffi::topic_settings(self.handle.current().client().client(), topic, rules::SETTINGS, wait);
-        let learnt = match asked {
-            Ok(values) => Some(Asked::Answered { rules: Rules::read(&values), at }),
-            Err(code) => {
-                tracing::debug!(%topic, code = classify::name(code), "the topic's rules could not be had");
-                (code == RDKafkaErrorCode::TopicAuthorizationFailed).then_some(Asked::Hidden)
-            }
-        };
+    /// Asks what a topic takes, on behalf of whoever waits for it; a failure is not tried again before somebody asks, or the
+    /// topic is refreshed.
+    fn fetch_rules(&mut self, topic: &Topic) {
+        let learnt = if self.topics.is_there(topic) { self.ask_rules(topic) } else { None };
         self.topics.settle_rules(topic, learnt);
+    }
+
+    /// Asks what a topic takes; none where nothing was learnt.
+    fn ask_rules(&mut self, topic: &Topic) -> Option<Learnt> {
+        let begun = Instant::now();
+        let known = self.topics.learnt(topic);
+        let producer = self.handle.current();
+        let (names, wait) = (Learnt::asked_for(known, begun), Duration::from_millis(RULES_FETCH_MS_MAX));
+        let answers = ffi::topic_answers(producer.client().client(), topic, names, wait);
+        let failed = [answers.settings.as_ref().err(), answers.may_write.as_ref().err()];
+        for code in failed.into_iter().flatten() {
+            tracing::debug!(%topic, code = classify::name(*code), "the topic's rules could not be had");
+        }
+        // What fails at once holds up nobody.
+        self.vain = (begun.elapsed() >= wait / 2).then(Instant::now);
+        if failed.into_iter().flatten().any(|code| classify::is_gone(*code)) {
+            self.topics.forget(topic);
+            return None;
+        }
+        Learnt::taught(known, &answers, self.topics.bounds.is_compressing)
     }
 }

@@ -56,7 +56,7 @@ fn whole() -> Whole {
     let producer = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
     let handle = Handle::new(producer, observer.clone());
     let (refresh, unknown) = (settings.topics.refresh, settings.topics.unknown);
-    let bounds = TopicsBounds { refresh, unknown, max: settings.topics.max };
+    let bounds = TopicsBounds { refresh, unknown, max: settings.topics.max, is_compressing: false };
     let topics = Topics::start(Arc::clone(&handle), bounds).unwrap();
     let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
     let metrics = Metrics::new(1);

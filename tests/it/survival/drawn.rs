@@ -17,7 +17,7 @@ const FILLER_MAX: usize = 600;
 const KEYS: u32 = 60;
 const TENANTS: u32 = 6;
 /// One of how many fails by its own fault.
-const DOOMED: u32 = 100;
+const DOOMED: u32 = 50;
 /// How often a record is sent, until its caller gives it up.
 const TRIES: u32 = 12;
 /// After how long one is sent again of which nothing is known.
@@ -30,7 +30,10 @@ pub struct Topics {
     /// By name.
     pub known: Vec<String>,
     pub unknown: String,
-    pub sends_too_large: bool,
+    /// Takes nothing of the sidecar's principal.
+    pub forbidden: String,
+    /// Takes nothing without a key, and is sent nothing else.
+    pub compacted: String,
 }
 
 /// One record, and how often it was sent.
@@ -57,13 +60,17 @@ impl Drawn {
             _ => {}
         }
         let is_doomed = random.random_range(0..DOOMED) == 0;
-        let is_too_large = is_doomed && topics.sends_too_large && random.random_bool(0.5);
-        let topic = if is_doomed && !is_too_large {
-            topics.unknown.clone()
-        } else {
-            topics.known[random.random_range(0..topics.known.len())].clone()
-        };
-        let filler = if is_too_large { TOO_LARGE } else { random.random_range(0..FILLER_MAX) };
+        let mut topic = &topics.known[random.random_range(0..topics.known.len())];
+        let mut filler = random.random_range(0..FILLER_MAX);
+        if is_doomed {
+            match random.random_range(0..4) {
+                0 => filler = TOO_LARGE,
+                1 => topic = &topics.unknown,
+                2 => topic = &topics.forbidden,
+                _ => (topic, key) = (&topics.compacted, None),
+            }
+        }
+        let topic = topic.clone();
         let message_id = random.random_bool(0.5).then(|| format!("id-{name}"));
         let value = format!("{VALUE_CANARY}{name}-{}", "x".repeat(filler));
         Self { value, topic, key, message_id, is_doomed, tenant, sent: 0 }

@@ -43,8 +43,8 @@ const GRACE: Duration = Duration::from_secs(30);
 /// As long as the sidecar remembers a message id by default.
 const WINDOW_MS: u64 = 600_000;
 const BOUNDS: Bounds = Bounds { rss_bytes: 200 << 20, threads: 150, fds: 400 };
-/// What of this load's failures has a dead letter: none of its records is wrong by itself.
-const BURIED: [&str; 3] = ["TOPIC_NOT_FOUND", "RECORD_TOO_LARGE", "NOT_AUTHORIZED"];
+/// What of this load's failures has a dead letter: none of its records is malformed.
+const BURIED: [&str; 4] = ["TOPIC_NOT_FOUND", "RECORD_TOO_LARGE", "RECORD_REJECTED", "NOT_AUTHORIZED"];
 /// The most violations that are shown.
 const SHOWN: usize = 8;
 /// How many of the sidecar's last lines are shown with them.
@@ -54,7 +54,6 @@ const LINES: usize = 60;
 pub struct Plan {
     pub start: fn() -> SidecarBuilder,
     pub topic_configs: &'static [(&'static str, &'static str)],
-    pub sends_too_large: bool,
 }
 
 /// A run while it goes on.
@@ -100,7 +99,12 @@ impl Run {
         let topics = Topics {
             known: vec![topic(), topic()],
             unknown: format!("{letters}-none"),
-            sends_too_large: plan.sends_too_large,
+            forbidden: cluster.create_topic("readonly-survival", PARTITIONS, &[]),
+            compacted: cluster.create_topic(
+                "survival-compacted",
+                PARTITIONS,
+                &[("cleanup.policy", "compact")],
+            ),
         };
         let sidecar = started(plan.start, &letters);
         sidecar.wait_ready(READY);
@@ -264,7 +268,8 @@ impl Run {
         history.lives.last_mut().unwrap().end = has_died.then_some(LifeEnd::Died);
         history.outputs.push(Output { name: "errors".to_owned(), text: self.ledger.errors() });
         history.attempts = self.ledger.take();
-        for topic in &self.topics.known {
+        let Topics { known, forbidden, compacted, .. } = &self.topics;
+        for topic in known.iter().chain([forbidden, compacted]) {
             history
                 .found
                 .extend(read_topic(Cluster::shared(), topic).into_iter().map(|read| found(topic, read)));

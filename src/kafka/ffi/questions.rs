@@ -1,0 +1,126 @@
+//! Owns questions of Kafka's admin protocol, asked through a client that is there: rust-rdkafka asks through its own alone.
+//! Must never keep the caller longer than it waits: a late answer finds its queue closed, and librdkafka drops it.
+
+use std::{collections::HashMap, time::Duration};
+
+use rdkafka::{
+    ClientContext,
+    bindings::{
+        rd_kafka_AdminOptions_destroy, rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_set_request_timeout,
+        rd_kafka_AdminOptions_t, rd_kafka_admin_op_t, rd_kafka_event_destroy, rd_kafka_event_error,
+        rd_kafka_event_t, rd_kafka_queue_destroy, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t,
+        rd_kafka_t,
+    },
+    client::Client,
+    error::RDKafkaErrorCode,
+    types::RDKafkaRespErr,
+};
+use tokio::time::Instant;
+
+use super::{Owned, WORDS_BYTES, c_text, configs, milliseconds, rights};
+use crate::record::Topic;
+
+/// What is said where librdkafka refuses to make what a question needs, or its answer is not one.
+pub(super) const NOTHING: RDKafkaErrorCode = RDKafkaErrorCode::InvalidArgument;
+
+/// What is told of a topic, each with why it is not.
+#[derive(Debug)]
+pub struct TopicAnswers {
+    /// Whether the principal may write to it; none where the brokers do not tell. `TopicAuthorizationFailed` where the
+    /// principal may not describe it.
+    pub may_write: Result<Option<bool>, RDKafkaErrorCode>,
+    /// When that was told.
+    pub right_told: Instant,
+    /// Its settings, as they are in force; those that the brokers do not know are left out. `TopicAuthorizationFailed` where the
+    /// principal may not describe them.
+    pub settings: Result<HashMap<&'static str, String>, RDKafkaErrorCode>,
+    /// When those were told.
+    pub settings_told: Instant,
+}
+
+/// Asks for settings of a topic and for the right to write to it, both at once; blocks for up to `wait`. Without names the
+/// settings are not asked for.
+pub fn topic_answers<C: ClientContext>(
+    client: &Client<C>,
+    topic: &Topic,
+    names: &[&'static str],
+    wait: Duration,
+) -> TopicAnswers {
+    let begun = Instant::now();
+    let topic = c_text(topic.as_str()).map_err(|error| error.code);
+    let left = || wait.saturating_sub(begun.elapsed());
+    let settings = match &topic {
+        Ok(topic) if !names.is_empty() => configs::ask(client, topic, wait).map(Some),
+        Ok(_) => Ok(None),
+        Err(code) => Err(*code),
+    };
+    let right = topic.and_then(|topic| rights::ask(client, &topic, wait));
+    let may_write = right.and_then(|question| rights::read(&question.answer(left())?));
+    let right_told = Instant::now();
+    let settings = settings.and_then(|question| match question {
+        Some(question) => configs::read(&question.answer(left())?, names),
+        None => Ok(HashMap::new()),
+    });
+    TopicAnswers { may_write, right_told, settings, settings_told: Instant::now() }
+}
+
+/// A question that was asked.
+pub(super) struct Question {
+    queue: Owned<rd_kafka_queue_t>,
+}
+
+impl Question {
+    /// Asks; `send` sends the question, which is given up after `wait`.
+    ///
+    /// # Errors
+    /// That librdkafka does not make what it needs.
+    ///
+    /// # Safety
+    /// The client must live for as long as the question. `send` may use what it is given for its own call alone, and must ask the
+    /// operation's question.
+    pub(super) unsafe fn ask<C: ClientContext>(
+        client: &Client<C>,
+        operation: rd_kafka_admin_op_t,
+        wait: Duration,
+        send: impl FnOnce(*mut rd_kafka_t, *mut rd_kafka_AdminOptions_t, *mut rd_kafka_queue_t),
+    ) -> Result<Self, RDKafkaErrorCode> {
+        let client = client.native_ptr();
+        let mut words = [0; WORDS_BYTES];
+        // SAFETY: the client lives through the call, and everything made here is destroyed by its `Owned`.
+        unsafe {
+            let options = rd_kafka_AdminOptions_new(client, operation);
+            let options = Owned::new(options, rd_kafka_AdminOptions_destroy).ok_or(NOTHING)?;
+            let (milliseconds, length) = (milliseconds(wait), WORDS_BYTES);
+            rd_kafka_AdminOptions_set_request_timeout(
+                options.ptr(),
+                milliseconds,
+                words.as_mut_ptr(),
+                length,
+            );
+            let queue = Owned::new(rd_kafka_queue_new(client), rd_kafka_queue_destroy).ok_or(NOTHING)?;
+            send(client, options.ptr(), queue.ptr());
+            Ok(Self { queue })
+        }
+    }
+
+    /// Blocks for the answer for up to `wait`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn answer(&self, wait: Duration) -> Result<Owned<rd_kafka_event_t>, RDKafkaErrorCode> {
+        // SAFETY: the queue is the question's own, and the event is destroyed by its `Owned`.
+        unsafe {
+            let event = rd_kafka_queue_poll(self.queue.ptr(), milliseconds(wait));
+            let event =
+                Owned::new(event, rd_kafka_event_destroy).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+            no_error(rd_kafka_event_error(event.ptr()))?;
+            Ok(event)
+        }
+    }
+}
+
+/// Takes in what an answer says of itself or of a part of it.
+pub(super) fn no_error(code: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+    let code = RDKafkaErrorCode::from(code);
+    if code == RDKafkaErrorCode::NoError { Ok(()) } else { Err(code) }
+}
