@@ -4,6 +4,7 @@
 pub mod fatal;
 pub mod secrets;
 pub mod stuck;
+mod whole;
 
 use std::time::{Duration, Instant};
 

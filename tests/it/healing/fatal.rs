@@ -1,97 +1,55 @@
-//! Fatal errors in mid load, within this process: what the producer had not sent goes through the next one.
+//! Fatal errors in mid load, within this process: what the producer had not sent goes through the next one, in its order.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use producer_sidecar::{
-    config::Wanted,
-    kafka::{
-        access::Access,
-        context::{Context, Observer},
-        handle::Handle,
-        healing,
-        producer::Producer,
-        topics::{Topics, TopicsBounds},
-    },
-    pipeline::{
-        dead_letters::DeadLetters,
-        send::Sender,
-        way::{Flows, Way},
-    },
-    telemetry::metrics::Metrics,
+    pipeline::{accepting::Content, batch::Batch},
+    record::Record,
 };
 use rdkafka::producer::Producer as _;
 use testkit::{Cluster, make_fatal, read_topic_until};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
-use crate::{
-    client::run,
-    transactions::{config, record},
-};
+use super::whole::whole;
+use crate::{client::run, transactions::record};
 
 crate::tests!(what_a_fatal_producer_had_goes_through_the_next_one);
 
-const CALLERS: usize = 32;
-const RECORDS: usize = 200;
+const PARTITIONS: i32 = 3;
+const CALLERS: i32 = 32;
+const FRAMES: usize = 40;
+/// Records of a frame, all for its caller's partition.
+const FRAME: usize = 10;
+const RECORDS: usize = FRAMES * FRAME;
 const FATAL_ERRORS: usize = 3;
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A sender over the shared cluster with all that heals it.
-struct Whole {
-    sender: Arc<Sender>,
-    handle: Arc<Handle>,
-    /// Healing ends with it.
-    _wish: watch::Sender<Wanted>,
-}
-
-fn whole() -> Whole {
-    let settings = Arc::new(config("fatal", &[]));
-    let access = Access::fixed(&settings);
-    let flows = Arc::new(Flows::default());
-    let reported = Arc::clone(&flows);
-    let context = move |observer| {
-        let reported = Arc::clone(&reported);
-        Context::new(observer, move |number, delivery| reported.reported(number, delivery))
-    };
-    let observer = Observer::default();
-    let producer = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
-    let handle = Handle::new(producer, observer.clone());
-    let (refresh, unknown) = (settings.topics.refresh, settings.topics.unknown);
-    let bounds = TopicsBounds { refresh, unknown, max: settings.topics.max, is_compressing: false };
-    let topics = Topics::start(Arc::clone(&handle), bounds).unwrap();
-    let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
-    let metrics = Metrics::new(1);
-    let left_behind = Arc::clone(&flows);
-    healing::start(healing::Parts {
-        handle: Arc::downgrade(&handle),
-        access,
-        wanted,
-        in_force: watch::channel(Arc::clone(&settings)).0,
-        refused: watch::channel(None).0,
-        context: Box::new(context),
-        left_behind: Box::new(move |producer| left_behind.left_behind(producer)),
-        metrics: Arc::clone(&metrics),
-    })
-    .unwrap();
-    let (dead_letters, _nobody) = DeadLetters::new(settings.dead_letters.destinations.clone());
-    let way = Way::new(Arc::clone(&handle), observer.reachability, topics, flows, dead_letters);
-    Whole { sender: Arc::new(Sender::new(&settings, way, metrics)), handle, _wish: wish }
-}
-
 fn what_a_fatal_producer_had_goes_through_the_next_one() {
     let cluster = Cluster::shared();
-    let topic = cluster.create_topic("fatal", 3, &[]);
+    let topic = cluster.create_topic("fatal", PARTITIONS, &[]);
     run(async {
-        let whole = whole();
+        let whole = whole("fatal", |flows, number, delivery| flows.reported(number, delivery));
         let sender = Arc::clone(&whole.sender);
         tokio::spawn(async move { sender.follow_connection().await });
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
                 let (sender, topic) = (Arc::clone(&whole.sender), topic.clone());
+                let numbered = move |number: usize| {
+                    let (record, _) = record(&topic, &format!("{caller}-{number}"));
+                    Ok(Record { partition: Some(caller % PARTITIONS), ..record })
+                };
                 tokio::spawn(async move {
-                    for number in 0..RECORDS {
-                        let (record, _) = record(&topic, &format!("{caller}-{number}"));
-                        let outcome = sender.send(record, "record", Instant::now() + WAIT).await;
-                        outcome.unwrap_or_else(|failure| panic!("{caller}-{number}: {failure}"));
+                    for frame in 0..FRAMES {
+                        let records = (frame * FRAME..(frame + 1) * FRAME).map(&numbered).collect();
+                        let by = (Content::Records, Instant::now() + WAIT);
+                        let batch = Batch::accept(&sender, records, |_| "record".to_owned(), by).await;
+                        for outcome in batch.outcomes().await {
+                            outcome.unwrap_or_else(|failure| panic!("{caller}, frame {frame}: {failure}"));
+                        }
                     }
                 })
             })
@@ -110,7 +68,17 @@ fn what_a_fatal_producer_had_goes_through_the_next_one() {
             caller.await.unwrap();
         }
     });
-    let read = read_topic_until(cluster, &topic, CALLERS * RECORDS, WAIT);
-    let distinct: HashSet<_> = read.iter().map(|read| &read.value).collect();
-    assert_eq!((read.len(), distinct.len()), (CALLERS * RECORDS, CALLERS * RECORDS));
+    let all = RECORDS * usize::try_from(CALLERS).unwrap();
+    let mut read = read_topic_until(cluster, &topic, all, WAIT);
+    read.sort_by_key(|read| (read.partition, read.offset));
+    let mut found: HashMap<(i32, String), Vec<usize>> = HashMap::new();
+    for read in read {
+        let value = String::from_utf8(read.value.unwrap()).unwrap();
+        let (caller, number) = value.split_once('-').unwrap();
+        found.entry((read.partition, caller.to_owned())).or_default().push(number.parse().unwrap());
+    }
+    assert_eq!(found.len(), usize::try_from(CALLERS).unwrap());
+    for (whose, numbers) in found {
+        assert!(numbers.iter().copied().eq(0..RECORDS), "each once, in order, of {whose:?}: {numbers:?}");
+    }
 }

@@ -10,21 +10,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use producer_sidecar::{
-    config::Wanted,
-    kafka::{
-        access::Access,
-        context::{Context, Observer},
-        handle::Handle,
-        healing,
-        producer::Producer,
-    },
-    telemetry::metrics::Metrics,
-};
+use producer_sidecar::failure::{Persisted, Reason};
 use testkit::{Cluster, eventually, read_topic};
-use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::transactions::{config, record};
+use super::whole::whole;
+use crate::{client::run, transactions::record};
 
 crate::tests!(a_stuck_polling_thread_is_left_behind);
 
@@ -34,47 +25,47 @@ const HEALED: Duration = Duration::from_secs(30);
 fn a_stuck_polling_thread_is_left_behind() {
     let cluster = Cluster::shared();
     let topic = cluster.create_topic("stuck", 1, &[]);
-    let settings = Arc::new(config("stuck", &[]));
-    let access = Access::fixed(&settings);
-    let (tell, told) = mpsc::channel();
     let (release, held) = mpsc::channel::<()>();
-    let (is_stuck, held) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(held)));
-    let stuck = Arc::clone(&is_stuck);
-    let context = move |observer: Observer| {
-        let (tell, stuck, held) = (tell.clone(), Arc::clone(&stuck), Arc::clone(&held));
-        Context::new(observer, move |number, delivery| {
-            if number == 1 {
-                stuck.store(true, Ordering::Release);
-                assert!(held.lock().recv().is_err(), "only its end is told");
-            }
-            tell.send((number, delivery.is_ok())).ok();
-        })
+    let held = Arc::new(Mutex::new(Some(held)));
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let (stuck, reports) = (Arc::clone(&is_stuck), Arc::new(AtomicBool::new(false)));
+    let is_late = Arc::clone(&reports);
+    let whole = whole("stuck", move |flows, number, delivery| {
+        let held = held.lock().take();
+        if let Some(held) = held {
+            stuck.store(true, Ordering::Release);
+            assert!(held.recv().is_err(), "only its end is told");
+            flows.reported(number, delivery);
+            reports.store(true, Ordering::Release);
+        } else {
+            flows.reported(number, delivery);
+        }
+    });
+    let serial = whole.handle.current().serial();
+    let send = |value: &str| {
+        let (sender, (record, _)) = (Arc::clone(&whole.sender), record(&topic, value));
+        async move { sender.send(record, "record", Instant::now() + HEALED).await }
     };
-    let observer = Observer::default();
-    let first = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
-    let serial = first.serial();
-    let handle = Handle::new(first, observer);
-    let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
-    let (left, left_behind) = mpsc::channel();
-    healing::start(healing::Parts {
-        handle: Arc::downgrade(&handle),
-        access,
-        wanted,
-        in_force: watch::channel(settings).0,
-        refused: watch::channel(None).0,
-        context: Box::new(context),
-        left_behind: Box::new(move |serial| left.send(serial).unwrap()),
-        metrics: Metrics::new(1),
-    })
-    .unwrap();
-    handle.current().hand_over(&record(&topic, "first").0, None, 0, 1).unwrap();
-    eventually(HEALED, "the callback is stuck", || is_stuck.load(Ordering::Acquire).then_some(()));
-    assert_eq!(left_behind.recv_timeout(HEALED), Ok(serial));
-    let current = handle.current();
-    assert_ne!(current.serial(), serial);
-    current.hand_over(&record(&topic, "second").0, None, 0, 2).unwrap();
-    assert_eq!(told.recv_timeout(HEALED), Ok((2, true)), "the second one's thread is not stuck");
-    drop((release, wish));
+    run(async {
+        let sender = Arc::clone(&whole.sender);
+        tokio::spawn(async move { sender.follow_connection().await });
+        let first = tokio::spawn(send("first"));
+        let mut look = tokio::time::interval(Duration::from_millis(1));
+        while !is_stuck.load(Ordering::Acquire) {
+            look.tick().await;
+        }
+        // They wait in their partition's line behind the first.
+        let (first, second, third) = tokio::join!(first, send("second"), send("third"));
+        let failure = first.unwrap().unwrap_err();
+        assert_eq!((failure.reason(), failure.persisted()), (Reason::DeliveryUnknown, Persisted::Maybe));
+        assert_eq!([second, third].map(|outcome| outcome.unwrap().offset), [Some(1), Some(2)]);
+    });
+    assert_ne!(whole.handle.current().serial(), serial);
+    // What comes back after all finds nobody who waits for it.
+    drop(release);
+    eventually(HEALED, "the late report", || is_late.load(Ordering::Acquire).then_some(()));
+    let after = run(send("after"));
+    assert_eq!(after.unwrap().offset, Some(3));
     let values: Vec<_> = read_topic(cluster, &topic).into_iter().map(|read| read.value.unwrap()).collect();
-    assert_eq!(values, [b"first".to_vec(), b"second".to_vec()]);
+    assert_eq!(values, ["first", "second", "third", "after"].map(|value| value.as_bytes().to_vec()));
 }
