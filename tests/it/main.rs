@@ -86,6 +86,7 @@ const TOGETHER: &[&[Test]] = &[
     malformed::TESTS,
     partitions::TESTS,
     rules::TESTS,
+    rules::untold::TESTS,
     secrets::TESTS,
     streams::TESTS,
     topics::TESTS,

@@ -1,12 +1,14 @@
 //! What Kafka says of a topic: a record that it surely refuses is refused before Kafka has it, and one that it may take is not.
 
-use std::time::{Duration, Instant};
+pub mod untold;
+
+use std::time::Duration;
 
 use producer_sidecar::grpc::proto::{ErrorReason, ProducerRecord, SendBatchRequest, record_result};
 use testkit::{
-    ApiKey, Cluster, FaultProxy, ReadRecord, Sidecar,
+    ApiKey, Cluster, ReadRecord, Sidecar,
     cluster::{Acl, Operation, Resource},
-    eventually, read_topic,
+    read_topic,
 };
 use tonic::Code;
 
@@ -26,9 +28,6 @@ crate::tests!(
     a_record_is_too_large_from_the_byte_on_from_which_it_is_for_kafka,
     a_forbidden_topic_is_called_so_every_time,
     a_rule_that_is_lifted_refuses_nothing_any_more,
-    what_cannot_be_asked_is_not_handed_over_on_a_guess,
-    a_dead_letter_waits_where_its_topic_cannot_be_asked,
-    kafka_judges_where_it_never_told_its_rules,
 );
 
 /// Who refuses a record.
@@ -42,7 +41,6 @@ enum By {
 const REJECTED: (Code, &str) = (Code::InvalidArgument, "RECORD_REJECTED");
 const TOO_LARGE: (Code, &str) = (Code::InvalidArgument, "RECORD_TOO_LARGE");
 const FORBIDDEN: (Code, &str) = (Code::PermissionDenied, "NOT_AUTHORIZED");
-const NOT_TOLD: (Code, &str) = (Code::Unavailable, "BROKERS_UNAVAILABLE");
 
 /// How long after a change at the latest the sidecar follows it.
 const FOLLOWED: Duration = Duration::from_secs(5);
@@ -276,110 +274,4 @@ fn a_rule_that_is_lifted_refuses_nothing_any_more() {
         let is_lifted = |record: &&ReadRecord| record.value.as_deref().unwrap().starts_with(b"lifted");
         assert_eq!(records.iter().filter(is_lifted).count(), 1, "{topic}");
     }
-}
-
-/// Only what is asked goes unanswered, and then all brokers are away. What the topic would not take as far as is known waits for
-/// its answer a second at most, and not for every record; the caller may send it again.
-fn what_cannot_be_asked_is_not_handed_over_on_a_guess() {
-    const CLIENT: &str = "told-nothing";
-    const TOLD_BY: Duration = Duration::from_secs(4);
-    let cluster = Cluster::shared();
-    let topic = cluster.create_topic("silent", 1, &[("cleanup.policy", "compact")]);
-    let sidecar = through_proxies().env("KAFKA_CLIENT_ID", CLIENT).env("SIDECAR_DEAD_LETTERS_TOPIC", "off");
-    // A question that goes unanswered for so long costs the connection it was asked on: not within this test.
-    let sidecar = started(
-        sidecar.env("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", "60000").env("SIDECAR_BROKERS_WAIT_MS", "60000"),
-    );
-    let faults = cluster.faults_of(CLIENT);
-    let bad = || text(&topic, "no key");
-    run(async {
-        let client = connect(&sidecar.grpc_address());
-        let refused = async || {
-            let begun = Instant::now();
-            for _ in 0..10 {
-                let refusal = send(&client, bad()).await.unwrap_err();
-                refusal.expect(NOT_TOLD.0, NOT_TOLD.1, "NO");
-                assert_eq!(refuser(&refusal), By::Rules, "{refusal:?}");
-                assert!(refusal.message.contains("cannot be asked"), "{refusal:?}");
-            }
-            assert!(begun.elapsed() < TOLD_BY, "{:?} for ten", begun.elapsed());
-        };
-        until_refused(&client, REJECTED, By::Rules, bad).await;
-        faults.swallow(ApiKey::DescribeConfigs);
-        // What was asked for a moment ago still counts.
-        until_refused(&client, NOT_TOLD, By::Rules, bad).await;
-        refused().await;
-        send(&client, keyed(text(&topic, "good"), "key")).await.unwrap();
-        assert!(faults.swallowed(ApiKey::DescribeConfigs) > 0, "the question went unanswered");
-        faults.swallow_no_more(ApiKey::DescribeConfigs);
-        cluster.proxies().for_each(FaultProxy::cut);
-        until_refused(&client, NOT_TOLD, By::Rules, bad).await;
-        refused().await;
-        cluster.heal();
-        until_refused(&client, REJECTED, By::Rules, bad).await;
-        send(&client, keyed(text(&topic, "good"), "key")).await.unwrap();
-    });
-    assert_eq!(read_topic(cluster, &topic).len(), 2);
-}
-
-/// The letter would be too large as far as is known: it is not handed over, not given up, and cut once that is told.
-fn a_dead_letter_waits_where_its_topic_cannot_be_asked() {
-    const CLIENT: &str = "letter-untold";
-    let cluster = Cluster::shared();
-    let letters = cluster.create_topic("letters", 1, &[("max.message.bytes", "10000")]);
-    let compacted = cluster.create_topic("asked-later", 1, &[("cleanup.policy", "compact")]);
-    let forbidden = cluster.create_topic("readonly-", 1, &[]);
-    let sidecar = through_proxies()
-        .env("KAFKA_CLIENT_ID", CLIENT)
-        .env("SIDECAR_DEAD_LETTERS_TOPIC", &letters)
-        .env("SIDECAR_SEND_TIMEOUT_MS", "3000")
-        .env("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", "60000");
-    let sidecar = started(sidecar);
-    let faults = cluster.faults_of(CLIENT);
-    let (small, large) = (text(&forbidden, "small"), text(&forbidden, &"x".repeat(20_000)));
-    let refusal = run(async {
-        let client = connect(&sidecar.grpc_address());
-        // The letters' topic is known, and the other one is asked for after it.
-        until_refused(&client, FORBIDDEN, By::Rules, || small.clone()).await;
-        until_refused(&client, REJECTED, By::Rules, || text(&compacted, "no key")).await;
-        faults.swallow(ApiKey::DescribeConfigs);
-        until_refused(&client, NOT_TOLD, By::Rules, || text(&compacted, "no key")).await;
-        // The right to write is still told.
-        until_refused(&client, FORBIDDEN, By::Rules, || large.clone()).await
-    });
-    assert_eq!(refusal.metadata.get("deadLetterOffset"), None, "{refusal:?}");
-    let written = || read_topic(cluster, &letters);
-    let before = written().len();
-    faults.swallow_no_more(ApiKey::DescribeConfigs);
-    let cut = eventually(READY, "the cut letter", || {
-        written().into_iter().find(|letter| header(letter, "dlq-value-bytes") == Some("20000"))
-    });
-    assert_eq!(header(&cut, "dlq-cut"), Some("value"));
-    assert!(usize::try_from(cut.offset).unwrap() >= before, "it came later");
-}
-
-/// The first record waits for what is never told, and those behind it do not.
-fn kafka_judges_where_it_never_told_its_rules() {
-    const CLIENT: &str = "never-told";
-    const TOLD_BY: Duration = Duration::from_secs(4);
-    let cluster = Cluster::shared();
-    let topics =
-        ["untold", "untold-too"].map(|name| cluster.create_topic(name, 1, &[("cleanup.policy", "compact")]));
-    let sidecar = through_proxies().env("KAFKA_CLIENT_ID", CLIENT).env("SIDECAR_DEAD_LETTERS_TOPIC", "off");
-    let faults = cluster.faults_of(CLIENT);
-    faults.swallow(ApiKey::DescribeConfigs);
-    let sidecar = started(sidecar.env("SIDECAR_KAFKA_SOCKET_TIMEOUT_MS", "60000"));
-    run(async {
-        let client = connect(&sidecar.grpc_address());
-        let begun = Instant::now();
-        for topic in &topics {
-            for _ in 0..5 {
-                let refusal = send(&client, text(topic, "no key")).await.unwrap_err();
-                refusal.expect(REJECTED.0, REJECTED.1, "NO");
-                assert_eq!(refuser(&refusal), By::Kafka, "{refusal:?}");
-            }
-        }
-        assert!(begun.elapsed() < TOLD_BY, "{:?} for ten", begun.elapsed());
-    });
-    assert!(faults.swallowed(ApiKey::DescribeConfigs) > 0, "the question went unanswered");
 }

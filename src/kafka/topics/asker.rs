@@ -3,7 +3,7 @@
 //! It also knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::Ordering,
@@ -26,6 +26,10 @@ use crate::{
 const FETCH_MS_MAX: u64 = 1_000;
 /// The same of the questions for a topic's rules; shorter than anybody waits for them, so that who is told only a part hears of it.
 const RULES_FETCH_MS_MAX: u64 = 800;
+/// How long the records of a new topic wait for its rules, in milliseconds.
+const RULES_OF_NEW_MS_MAX: u64 = 5_000;
+/// For how long nobody waits so after one did in vain, in milliseconds.
+const RULES_GIVEN_UP_MS: u64 = 30_000;
 /// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster, in milliseconds.
 const REST_MS: u64 = 100;
 
@@ -43,8 +47,12 @@ pub(super) struct Asker {
     rules_asked: VecDeque<Topic>,
     /// Topics whose rules are to be asked for when nothing else is: they are those whose count was learnt since.
     rules: VecDeque<Topic>,
-    /// When rules were asked for in vain the last time: those of topics that are new do not wait for theirs then.
+    /// When rules were asked for last, where nothing was told for long: no new topic's are asked for just after it.
     vain: Option<Instant>,
+    /// Since when the rules of new topics are waited for, by those who wait for them.
+    untold: HashMap<Topic, Instant>,
+    /// When a new topic's rules were given up.
+    given_up: Option<Instant>,
     refreshed: Instant,
 }
 
@@ -52,9 +60,22 @@ impl Asker {
     /// Makes the thread of whichever producer is in use.
     pub(super) fn new(handle: Arc<Handle>, topics: Arc<Topics>, requested: mpsc::Receiver<Question>) -> Self {
         let reachability = Arc::clone(&handle.observer().reachability);
-        let (asked, queue, rules_asked, rules) = Default::default();
-        let (vain, refreshed) = (None, Instant::now());
-        Self { handle, reachability, topics, requested, asked, queue, rules_asked, rules, vain, refreshed }
+        let (asked, queue, rules_asked, rules, untold) = Default::default();
+        let (vain, given_up, refreshed) = (None, None, Instant::now());
+        Self {
+            handle,
+            reachability,
+            topics,
+            requested,
+            asked,
+            queue,
+            rules_asked,
+            rules,
+            vain,
+            untold,
+            given_up,
+            refreshed,
+        }
     }
 
     /// Answers until the sidecar stops.
@@ -91,22 +112,46 @@ impl Asker {
     /// Asks for a topic's partition count, and for its rules: with it where the topic is new, so that its first record is held
     /// against them, else when nothing else is to be asked.
     fn count(&mut self, topic: Topic) {
-        if let Some(answer) = self.fetch(&topic) {
-            let is_there = answer.is_ok();
-            let is_new = is_there && self.topics.rules(&topic).is_none() && !self.was_in_vain();
-            let learnt = if is_new { self.ask_rules(&topic) } else { None };
-            self.topics.settle(&topic, &answer, learnt);
-            let is_known = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
-            if is_there && !is_known && !self.rules.contains(&topic) {
-                self.rules.push_back(topic);
-            }
-            return;
+        let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
+        let is_there = answer.is_ok();
+        let is_new = is_there && self.topics.rules(&topic).is_none();
+        let learnt = if is_new && !self.was_in_vain() { self.ask_rules(&topic) } else { None };
+        let is_told = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
+        if is_new && !is_told && self.waits_for_rules(&topic) {
+            return self.again(topic);
         }
-        // Nothing was learnt: whoever waits is served after the others, and a broker in trouble is not hammered.
+        self.untold.remove(&topic);
+        self.topics.settle(&topic, &answer, learnt);
+        if is_there && !is_told && !self.rules.contains(&topic) {
+            self.rules.push_back(topic);
+        }
+    }
+
+    /// Asks for a topic once more where it is still waited for, after the others; a broker in trouble is not hammered.
+    fn again(&mut self, topic: Topic) {
         if self.topics.is_awaited(&topic) {
             self.asked.push_back(topic);
+        } else {
+            self.untold.remove(&topic);
         }
         self.collect(Duration::from_millis(REST_MS));
+    }
+
+    /// Returns whether a new topic's records wait on for its rules. Not for ever: where brokers take records and never tell,
+    /// Kafka judges.
+    fn waits_for_rules(&mut self, topic: &Topic) -> bool {
+        let has_given_up =
+            self.given_up.is_some_and(|at| at.elapsed() < Duration::from_millis(RULES_GIVEN_UP_MS));
+        if has_given_up || !self.topics.is_awaited(topic) {
+            return false;
+        }
+        let since = *self.untold.entry(topic.clone()).or_insert_with(Instant::now);
+        if since.elapsed() < Duration::from_millis(RULES_OF_NEW_MS_MAX) {
+            return true;
+        }
+        // Other topics do not wait for the same silence.
+        self.given_up = self.vain.map(|_| Instant::now());
+        false
     }
 
     fn was_in_vain(&self) -> bool {
