@@ -3,6 +3,7 @@
 
 mod asker;
 mod learnt;
+mod patience;
 mod rules;
 mod size;
 
@@ -67,6 +68,8 @@ pub struct Found {
 struct Known {
     answer: Answer,
     fetched: Instant,
+    /// Whether it is to be asked for again before it is believed.
+    is_doubted: bool,
     /// What it takes; none where nothing was learnt yet.
     rules: Option<Learnt>,
     /// When its rules were asked for in vain the last time.
@@ -118,7 +121,8 @@ impl Topics {
     pub fn found(&self, topic: &Topic) -> Option<Result<Found, Failure>> {
         let known = self.known.read();
         let known = known.get(topic)?;
-        let fresh = known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown;
+        let fresh =
+            !known.is_doubted && (known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown);
         let found = |partitions| Found { partitions, rules: known.rules.map(|learnt| learnt.rules()) };
         fresh.then(|| known.answer.clone().map(found))
     }
@@ -215,11 +219,11 @@ impl Topics {
         self.known.write().remove(topic);
     }
 
-    /// Forgets what is known of a topic if it was asked for longer ago than that.
-    pub fn forget_older(&self, topic: &Topic, age: Duration) {
+    /// Has a topic's partitions asked for again if they were longer ago than that; its rules stay.
+    pub fn doubt_older(&self, topic: &Topic, age: Duration) {
         let mut known = self.known.write();
-        if known.get(topic).is_some_and(|known| known.fetched.elapsed() > age) {
-            known.remove(topic);
+        if let Some(known) = known.get_mut(topic).filter(|known| known.fetched.elapsed() > age) {
+            known.is_doubted = true;
         }
     }
 
@@ -237,7 +241,8 @@ impl Topics {
             let (rules, vain) = known.get(topic).map_or((None, None), |known| (known.rules, known.vain));
             let rules = learnt.or(rules);
             let fetched = Instant::now();
-            known.insert(topic.clone(), Known { answer: answer.clone(), fetched, rules, vain });
+            let (answer, is_doubted) = (answer.clone(), false);
+            known.insert(topic.clone(), Known { answer, fetched, is_doubted, rules, vain });
         }
         if let Some(asked) = self.pending.lock().remove(topic) {
             asked.send_replace(Some(answer.clone()));

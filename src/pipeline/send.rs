@@ -205,7 +205,7 @@ impl Sender {
     }
 
     pub(super) async fn lookup_again(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
-        self.way.topics.forget_older(topic, Duration::from_millis(COUNT_FRESH_MS));
+        self.way.topics.doubt_older(topic, Duration::from_millis(COUNT_FRESH_MS));
         self.lookup(topic, deadline).await
     }
 

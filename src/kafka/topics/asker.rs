@@ -3,7 +3,7 @@
 //! It also knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::Ordering,
@@ -15,7 +15,7 @@ use std::{
 use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 
-use super::{Answer, Learnt, Question, RULES_VAIN_MS, Topics};
+use super::{Answer, Learnt, Question, Topics, patience::Patience};
 use crate::{
     failure::Reason,
     kafka::{classify, ffi, handle::Handle, reachability::Reachability},
@@ -26,10 +26,6 @@ use crate::{
 const FETCH_MS_MAX: u64 = 1_000;
 /// The same of the questions for a topic's rules; shorter than anybody waits for them, so that who is told only a part hears of it.
 const RULES_FETCH_MS_MAX: u64 = 800;
-/// How long the records of a new topic wait for its rules, in milliseconds.
-const RULES_OF_NEW_MS_MAX: u64 = 5_000;
-/// For how long nobody waits so after one did in vain, in milliseconds.
-const RULES_GIVEN_UP_MS: u64 = 30_000;
 /// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster, in milliseconds.
 const REST_MS: u64 = 100;
 
@@ -47,12 +43,8 @@ pub(super) struct Asker {
     rules_asked: VecDeque<Topic>,
     /// Topics whose rules are to be asked for when nothing else is: they are those whose count was learnt since.
     rules: VecDeque<Topic>,
-    /// When rules were asked for last, where nothing was told for long: no new topic's are asked for just after it.
-    vain: Option<Instant>,
-    /// Since when the rules of new topics are waited for, by those who wait for them.
-    untold: HashMap<Topic, Instant>,
-    /// When a new topic's rules were given up.
-    given_up: Option<Instant>,
+    /// How long new topics wait for theirs.
+    patience: Patience,
     refreshed: Instant,
 }
 
@@ -60,8 +52,9 @@ impl Asker {
     /// Makes the thread of whichever producer is in use.
     pub(super) fn new(handle: Arc<Handle>, topics: Arc<Topics>, requested: mpsc::Receiver<Question>) -> Self {
         let reachability = Arc::clone(&handle.observer().reachability);
-        let (asked, queue, rules_asked, rules, untold) = Default::default();
-        let (vain, given_up, refreshed) = (None, None, Instant::now());
+        let patience = Patience::new(topics.bounds.max);
+        let (asked, queue, rules_asked, rules) = Default::default();
+        let refreshed = Instant::now();
         Self {
             handle,
             reachability,
@@ -71,9 +64,7 @@ impl Asker {
             queue,
             rules_asked,
             rules,
-            vain,
-            untold,
-            given_up,
+            patience,
             refreshed,
         }
     }
@@ -114,15 +105,18 @@ impl Asker {
     fn count(&mut self, topic: Topic) {
         let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
         let is_there = answer.is_ok();
-        let is_new = is_there && self.topics.rules(&topic).is_none();
-        let learnt = if is_new && !self.was_in_vain() { self.ask_rules(&topic) } else { None };
-        let is_told = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
-        if is_new && !is_told && self.waits_for_rules(&topic) {
-            return self.again(topic);
+        let is_new = is_there && !self.topics.is_there(&topic);
+        let mut learnt = None;
+        if is_new && self.patience.is_left(Instant::now()) {
+            let begun = Instant::now();
+            learnt = self.ask_rules(&topic);
+            let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
+            if !is_told(learnt) && self.patience.untold(&topic, is_silence, begun) {
+                return self.again(topic);
+            }
         }
-        self.untold.remove(&topic);
         self.topics.settle(&topic, &answer, learnt);
-        if is_there && !is_told && !self.rules.contains(&topic) {
+        if is_there && !is_told(learnt) && !self.rules.contains(&topic) {
             self.rules.push_back(topic);
         }
     }
@@ -131,34 +125,12 @@ impl Asker {
     fn again(&mut self, topic: Topic) {
         if self.topics.is_awaited(&topic) {
             self.asked.push_back(topic);
-        } else {
-            self.untold.remove(&topic);
         }
         self.collect(Duration::from_millis(REST_MS));
     }
 
-    /// Returns whether a new topic's records wait on for its rules. Not for ever: where brokers take records and never tell,
-    /// Kafka judges.
-    fn waits_for_rules(&mut self, topic: &Topic) -> bool {
-        let has_given_up =
-            self.given_up.is_some_and(|at| at.elapsed() < Duration::from_millis(RULES_GIVEN_UP_MS));
-        if has_given_up || !self.topics.is_awaited(topic) {
-            return false;
-        }
-        let since = *self.untold.entry(topic.clone()).or_insert_with(Instant::now);
-        if since.elapsed() < Duration::from_millis(RULES_OF_NEW_MS_MAX) {
-            return true;
-        }
-        // Other topics do not wait for the same silence.
-        self.given_up = self.vain.map(|_| Instant::now());
-        false
-    }
-
-    fn was_in_vain(&self) -> bool {
-        self.vain.is_some_and(|vain| vain.elapsed() < Duration::from_millis(RULES_VAIN_MS))
-    }
-
     fn knock(&mut self) {
+        self.patience.renew();
         if self.handle.current().is_answered(Duration::from_millis(FETCH_MS_MAX)) {
             self.reachability.broker_answered();
         } else {
@@ -227,21 +199,28 @@ impl Asker {
 
     /// Asks what a topic takes; none where nothing was learnt.
     fn ask_rules(&mut self, topic: &Topic) -> Option<Learnt> {
-        let begun = Instant::now();
         let known = self.topics.learnt(topic);
         let producer = self.handle.current();
-        let (names, wait) = (Learnt::asked_for(known, begun), Duration::from_millis(RULES_FETCH_MS_MAX));
+        let (names, wait) =
+            (Learnt::asked_for(known, Instant::now()), Duration::from_millis(RULES_FETCH_MS_MAX));
         let answers = ffi::topic_answers(producer.client().client(), topic, names, wait);
         let failed = [answers.settings.as_ref().err(), answers.may_write.as_ref().err()];
         for code in failed.into_iter().flatten() {
             tracing::debug!(%topic, code = classify::name(*code), "the topic's rules could not be had");
         }
-        // What fails at once holds up nobody.
-        self.vain = (begun.elapsed() >= wait / 2).then(Instant::now);
         if failed.into_iter().flatten().any(|code| classify::is_gone(*code)) {
             self.topics.forget(topic);
             return None;
         }
-        Learnt::taught(known, &answers, self.topics.bounds.is_compressing)
+        let learnt = Learnt::taught(known, &answers, self.topics.bounds.is_compressing);
+        if is_told(learnt) {
+            self.patience.told(topic);
+        }
+        learnt
     }
+}
+
+/// Returns whether all of it was told just now.
+fn is_told(learnt: Option<Learnt>) -> bool {
+    learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()))
 }

@@ -21,7 +21,7 @@ crate::tests!(what_a_fatal_producer_had_goes_through_the_next_one);
 
 const PARTITIONS: i32 = 3;
 const CALLERS: i32 = 32;
-const FRAMES: usize = 40;
+const FRAMES: usize = 100;
 /// Records of a frame, all for its caller's partition.
 const FRAME: usize = 10;
 const RECORDS: usize = FRAMES * FRAME;

@@ -130,7 +130,7 @@ fn a_new_topic_waits_until_its_rules_are_told() {
 /// The first record waits for what is never told, and those behind it do not.
 fn kafka_judges_where_it_never_told_its_rules() {
     const CLIENT: &str = "never-told";
-    const TOLD_BY: Duration = Duration::from_secs(9);
+    const TOLD_BY: Duration = Duration::from_secs(15);
     let cluster = Cluster::shared();
     let topics =
         ["untold", "untold-too"].map(|name| cluster.create_topic(name, 1, &[("cleanup.policy", "compact")]));
