@@ -69,8 +69,11 @@ fn failures_alike_are_one_line_and_a_count() {
     let of = |reason: &str| -> Vec<Value> {
         lines(&sidecar).into_iter().filter(|line| line["reason"] == reason).collect()
     };
-    let invalid = of("INVALID_RECORD");
-    let [line] = &invalid[..] else { panic!("another reason has a line of its own: {invalid:?}") };
+    // Written before the answer, and read from a pipe by another thread.
+    let invalid = eventually(READY, "another reason's own line", || {
+        Some(of("INVALID_RECORD")).filter(|invalid| !invalid.is_empty())
+    });
+    let [line] = &invalid[..] else { panic!("one line: {invalid:?}") };
     assert_eq!((&line["level"], &line["persisted"]), (&"INFO".into(), &"NO".into()));
     let first = &of("TOPIC_NOT_FOUND")[0];
     assert_eq!((&first["topic"], &first["repeated"]), (&"nowhere".into(), &0.into()));
