@@ -293,13 +293,20 @@ fn records_of_a_stream_have_dead_letters() {
     }
 }
 
-/// The principal may not ask for the topic's limit: Kafka refuses the run, until the one at fault is alone.
+/// The principal may not ask for the topic's limit: Kafka refuses the run, until the one at fault is alone. A machine that stands
+/// still may split the frame so that it is alone at once.
 fn a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order() {
+    let letters = Cluster::shared().create_topic("limited-letters", 1, &[]);
+    let sidecar = started(over_tls_limited().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    assert!((0..3).any(|_| burst(&sidecar, &letters) > 1), "it was refused with others");
+}
+
+/// Sends a burst to a topic of its own; returns how often the large one of it was handed over.
+fn burst(sidecar: &Sidecar, letters: &str) -> u32 {
     const LARGE: usize = 200;
     let cluster = Cluster::shared();
-    let letters = cluster.create_topic("limited-letters", 1, &[]);
     let topic = cluster.create_topic("limited-burst", 1, &[("max.message.bytes", "10000")]);
-    let sidecar = started(over_tls_limited().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    let mut attempts = 0;
     let value =
         |number: usize| format!("{number:0>width$}", width = if number == LARGE { 20_000 } else { 200 });
     let records = (0..401).map(|number| text(&topic, &value(number))).collect();
@@ -313,9 +320,9 @@ fn a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order() {
             record_result::Result::Receipt(receipt) => offsets.push(receipt.offset.unwrap()),
             record_result::Result::Error(error) => {
                 assert_eq!((number, error.reason()), (LARGE, ErrorReason::RecordTooLarge), "{error:?}");
-                let attempts: u32 = error.metadata["attempts"].parse().unwrap();
-                assert!(attempts > 1, "{error:?}");
-                let letter = &read_topic(cluster, &letters)[0];
+                attempts = error.metadata["attempts"].parse().unwrap();
+                let read = read_topic(cluster, letters);
+                let letter = read.iter().find(|letter| header(letter, "dlq-topic") == Some(&topic)).unwrap();
                 assert_eq!(header(letter, "dlq-attempts"), Some(error.metadata["attempts"].as_str()));
             }
         }
@@ -325,6 +332,7 @@ fn a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order() {
     let sent: Vec<_> =
         (0..401).filter(|number| *number != LARGE).map(|number| value(number).into_bytes()).collect();
     assert!(read == sent, "each once, in order");
+    attempts
 }
 
 /// Kafka refuses a request for its size after the deadline of its records, none of which is too large: the principal may
