@@ -17,7 +17,7 @@ use crate::{
         lane::LaneSettings,
         producer::Producer,
         statistics::Statistics,
-        topics::{Topics, TopicsBounds},
+        topics::{Topics, TopicsSettings},
     },
     pipeline::{
         dead_letters::DeadLetters,
@@ -61,13 +61,13 @@ pub(super) fn connect(
     let statistics = observer.statistics.subscribe();
     let producer = Producer::start(&access.producer_of(config), context(observer.clone()))?;
     let handle = Handle::new(producer, observer.clone());
-    let bounds = TopicsBounds {
+    let topics_settings = TopicsSettings {
         refresh: config.topics.refresh,
         unknown: config.topics.unknown,
         max: config.topics.max,
         is_compressing: config.kafka.compression != Compression::None,
     };
-    let topics = Topics::start(Arc::clone(&handle), bounds).map_err(AppError::Thread)?;
+    let topics = Topics::start(Arc::clone(&handle), topics_settings).map_err(AppError::Thread)?;
     let (tell_wanted, wanted) = watch::channel(Wanted { config: settings, problem: None });
     let (tell_refused, refused) = watch::channel(None);
     let left_behind = Arc::clone(&flows);

@@ -40,10 +40,11 @@ const RULES_MS_MAX: u64 = 1_000;
 /// For so long a question for rules that was in vain is not asked anew on a record's account, in milliseconds; shorter than what was
 /// told is believed, so that it does not hide a part that is told each time.
 const RULES_VAIN_MS: u64 = 900;
+const _: () = assert!(RULES_VAIN_MS < learnt::FRESH_MS);
 
-/// The bounds of the cache.
+/// How topics are asked for, and how much of that is kept.
 #[derive(Debug, Clone, Copy)]
-pub struct TopicsBounds {
+pub struct TopicsSettings {
     /// How often a known topic is asked for again.
     pub refresh: Duration,
     /// How long an unknown or forbidden topic is remembered as such.
@@ -85,7 +86,7 @@ enum Question {
 
 /// What is known of topics.
 pub struct Topics {
-    bounds: TopicsBounds,
+    settings: TopicsSettings,
     known: RwLock<HashMap<Topic, Known>>,
     /// Whoever waits for a topic holds a receiver; the thread answers all and removes the entry.
     pending: Mutex<HashMap<Topic, watch::Sender<Option<Answer>>>>,
@@ -101,10 +102,10 @@ impl Topics {
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub fn start(handle: Arc<Handle>, bounds: TopicsBounds) -> std::io::Result<Arc<Self>> {
+    pub fn start(handle: Arc<Handle>, settings: TopicsSettings) -> std::io::Result<Arc<Self>> {
         let (requests, requested) = mpsc::channel();
         let topics = Arc::new(Self {
-            bounds,
+            settings,
             known: RwLock::default(),
             pending: Mutex::default(),
             rules_pending: Mutex::default(),
@@ -122,7 +123,7 @@ impl Topics {
         let known = self.known.read();
         let known = known.get(topic)?;
         let fresh =
-            !known.is_doubted && (known.answer.is_ok() || known.fetched.elapsed() < self.bounds.unknown);
+            !known.is_doubted && (known.answer.is_ok() || known.fetched.elapsed() < self.settings.unknown);
         let found = |partitions| Found { partitions, rules: known.rules.map(|learnt| learnt.rules()) };
         fresh.then(|| known.answer.clone().map(found))
     }
@@ -140,9 +141,7 @@ impl Topics {
     /// Notes that Kafka refused a record that nothing spoke against: it is asked what is in force now, so that the next one is judged
     /// by that.
     pub fn refused(&self, topic: &Topic) {
-        if self.learnt(topic).is_none_or(|learnt| !learnt.is_fresh(Instant::now()))
-            && !self.was_in_vain(topic)
-        {
+        if !learnt::is_told_now(self.learnt(topic)) && !self.was_in_vain(topic) {
             drop(self.want_rules(topic));
         }
     }
@@ -151,7 +150,7 @@ impl Topics {
     /// not where it was asked in vain a moment ago. None where nothing is known. May be dropped at any time.
     pub async fn asked_rules(&self, topic: &Topic) -> Option<Learnt> {
         let known = self.learnt(topic);
-        if known.is_some_and(|learnt| learnt.is_fresh(Instant::now())) || self.was_in_vain(topic) {
+        if learnt::is_told_now(known) || self.was_in_vain(topic) {
             return known;
         }
         if let Some(mut asked) = self.want_rules(topic) {
@@ -235,8 +234,8 @@ impl Topics {
     fn settle(&self, topic: &Topic, answer: &Answer, learnt: Option<Learnt>) {
         {
             let mut known = self.known.write();
-            if known.len() >= self.bounds.max && !known.contains_key(topic) {
-                make_room(&mut known, self.bounds);
+            if known.len() >= self.settings.max && !known.contains_key(topic) {
+                make_room(&mut known, self.settings);
             }
             let (rules, vain) = known.get(topic).map_or((None, None), |known| (known.rules, known.vain));
             let rules = learnt.or(rules);
@@ -257,8 +256,7 @@ impl Topics {
     /// Notes what was learnt of the topic's rules, and wakes whoever waits for them; none where nothing was.
     fn settle_rules(&self, topic: &Topic, learnt: Option<Learnt>) {
         if let Some(known) = self.known.write().get_mut(topic) {
-            let is_whole = learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()));
-            known.vain = (!is_whole).then(Instant::now);
+            known.vain = (!learnt::is_told_now(learnt)).then(Instant::now);
             known.rules = learnt.or(known.rules);
         }
         self.rules_pending.lock().remove(topic);
@@ -288,7 +286,7 @@ impl Topics {
 
 impl std::fmt::Debug for Topics {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Topics").field("bounds", &self.bounds).finish_non_exhaustive()
+        formatter.debug_struct("Topics").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -297,9 +295,9 @@ fn stopping() -> Failure {
 }
 
 /// Makes room for one more topic: what is not there goes first, then what was asked for longest ago.
-fn make_room(known: &mut HashMap<Topic, Known>, bounds: TopicsBounds) {
-    known.retain(|_, entry| entry.answer.is_ok() || entry.fetched.elapsed() < bounds.unknown);
-    if known.len() >= bounds.max {
+fn make_room(known: &mut HashMap<Topic, Known>, settings: TopicsSettings) {
+    known.retain(|_, entry| entry.answer.is_ok() || entry.fetched.elapsed() < settings.unknown);
+    if known.len() >= settings.max {
         let oldest = known.iter().min_by_key(|(_, entry)| entry.fetched).map(|(topic, _)| topic.clone());
         if let Some(oldest) = oldest {
             known.remove(&oldest);

@@ -8,7 +8,7 @@ use producer_sidecar::{
         context::{Context, Observer},
         handle::Handle,
         producer::Producer,
-        topics::{Topics, TopicsBounds},
+        topics::{Topics, TopicsSettings},
     },
     record::Topic,
 };
@@ -33,8 +33,8 @@ fn topics(id: &str, settings: &[(&str, &str)]) -> Arc<Topics> {
     let observer = Observer::default();
     let context = Context::new(observer.clone(), |_, _| {});
     let producer = Producer::start(&Access::fixed(&settings).producer_of(&settings), context).unwrap();
-    let bounds = TopicsBounds { refresh: REFRESH, unknown: WAIT, max: 10, is_compressing: false };
-    Topics::start(Handle::new(producer, observer), bounds).unwrap()
+    let topics_settings = TopicsSettings { refresh: REFRESH, unknown: WAIT, max: 10, is_compressing: false };
+    Topics::start(Handle::new(producer, observer), topics_settings).unwrap()
 }
 
 async fn counted(topics: &Topics, topic: &Topic) -> u32 {

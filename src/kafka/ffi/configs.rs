@@ -18,7 +18,7 @@ use rdkafka::{
 
 use super::{
     Owned,
-    questions::{NOTHING, Question, no_error},
+    questions::{NOTHING, Question, no_error, only},
     text,
 };
 
@@ -56,10 +56,7 @@ pub(super) fn read(
         }
         let mut count = 0;
         let found = rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
-        match (found.is_null(), count) {
-            (false, 1) => settings_of(*found, names),
-            (true, _) | (false, _) => Err(NOTHING),
-        }
+        settings_of(only(found, count)?, names)
     }
 }
 

@@ -124,3 +124,12 @@ pub(super) fn no_error(code: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
     let code = RDKafkaErrorCode::from(code);
     if code == RDKafkaErrorCode::NoError { Ok(()) } else { Err(code) }
 }
+
+/// Takes the one part of an answer to a question for one thing.
+///
+/// # Safety
+/// `found` must be null, or point to as many parts as are counted, of an event that lives.
+pub(super) unsafe fn only<T>(found: *mut *const T, count: usize) -> Result<*const T, RDKafkaErrorCode> {
+    // SAFETY: the caller's promise; there is one.
+    unsafe { if found.is_null() || count != 1 { Err(NOTHING) } else { Ok(*found) } }
+}

@@ -18,7 +18,7 @@ use rdkafka::{
 
 use super::{
     Owned, called,
-    questions::{NOTHING, Question, no_error},
+    questions::{NOTHING, Question, no_error, only},
 };
 
 /// Asks what the principal may do with a topic.
@@ -53,10 +53,7 @@ pub(super) fn read(event: &Owned<rd_kafka_event_t>) -> Result<Option<bool>, RDKa
         }
         let mut count = 0;
         let found = rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        match (found.is_null(), count) {
-            (false, 1) => writing_of(*found),
-            (true, _) | (false, _) => Err(NOTHING),
-        }
+        writing_of(only(found, count)?)
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 
-use super::{Answer, Learnt, Question, Topics, patience::Patience};
+use super::{Answer, Learnt, Question, Topics, learnt::is_told_now, patience::Patience};
 use crate::{
     failure::Reason,
     kafka::{classify, ffi, handle::Handle, reachability::Reachability},
@@ -52,7 +52,7 @@ impl Asker {
     /// Makes the thread of whichever producer is in use.
     pub(super) fn new(handle: Arc<Handle>, topics: Arc<Topics>, requested: mpsc::Receiver<Question>) -> Self {
         let reachability = Arc::clone(&handle.observer().reachability);
-        let patience = Patience::new(topics.bounds.max);
+        let patience = Patience::new(topics.settings.max);
         let (asked, queue, rules_asked, rules) = Default::default();
         let refreshed = Instant::now();
         Self {
@@ -111,12 +111,12 @@ impl Asker {
             let begun = Instant::now();
             learnt = self.ask_rules(&topic);
             let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
-            if !is_told(learnt) && self.patience.untold(&topic, is_silence, begun) {
+            if !is_told_now(learnt) && self.patience.untold(&topic, is_silence, begun) {
                 return self.again(topic);
             }
         }
         self.topics.settle(&topic, &answer, learnt);
-        if is_there && !is_told(learnt) && !self.rules.contains(&topic) {
+        if is_there && !is_told_now(learnt) && !self.rules.contains(&topic) {
             self.rules.push_back(topic);
         }
     }
@@ -157,13 +157,13 @@ impl Asker {
     }
 
     fn queue_refreshes(&mut self) {
-        if self.refreshed.elapsed() < self.topics.bounds.refresh {
+        if self.refreshed.elapsed() < self.topics.settings.refresh {
             return;
         }
         self.refreshed = Instant::now();
         // A round that outlasts its interval is begun anew, so that the queue stays within the cache's bound.
         self.queue.clear();
-        let unknown = self.topics.bounds.unknown;
+        let unknown = self.topics.settings.unknown;
         let mut known = self.topics.known.write();
         known.retain(|_, entry| entry.answer.is_ok() || entry.fetched.elapsed() < unknown);
         let stale = known.iter().filter(|(_, entry)| entry.answer.is_ok());
@@ -212,15 +212,10 @@ impl Asker {
             self.topics.forget(topic);
             return None;
         }
-        let learnt = Learnt::taught(known, &answers, self.topics.bounds.is_compressing);
-        if is_told(learnt) {
+        let learnt = Learnt::taught(known, &answers, self.topics.settings.is_compressing);
+        if is_told_now(learnt) {
             self.patience.told(topic);
         }
         learnt
     }
-}
-
-/// Returns whether all of it was told just now.
-fn is_told(learnt: Option<Learnt>) -> bool {
-    learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()))
 }

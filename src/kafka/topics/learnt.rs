@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What was told since so long is believed where it speaks against a record, in milliseconds.
-const FRESH_MS: u64 = 1_000;
+pub(super) const FRESH_MS: u64 = 1_000;
 /// After so long settings are asked for again that the principal could not see, in milliseconds.
 const HIDDEN_MS: u64 = 600_000;
 
@@ -89,8 +89,7 @@ impl Learnt {
     }
 
     /// Returns whether all of it was told a moment ago.
-    #[must_use]
-    pub fn is_fresh(&self, now: Instant) -> bool {
+    fn is_fresh(&self, now: Instant) -> bool {
         [self.settings, self.right]
             .iter()
             .all(|told| told.is_some_and(|told| is_younger(told, now, FRESH_MS)))
@@ -110,6 +109,11 @@ impl Learnt {
             Verdict::Untold
         }
     }
+}
+
+/// Returns whether all of a topic's rules was told a moment ago.
+pub(super) fn is_told_now(learnt: Option<Learnt>) -> bool {
+    learnt.is_some_and(|learnt| learnt.is_fresh(Instant::now()))
 }
 
 fn is_younger(instant: Instant, now: Instant, bound_ms: u64) -> bool {

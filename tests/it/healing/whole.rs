@@ -10,7 +10,7 @@ use producer_sidecar::{
         handle::Handle,
         healing,
         producer::Producer,
-        topics::{Topics, TopicsBounds},
+        topics::{Topics, TopicsSettings},
     },
     pipeline::{
         dead_letters::DeadLetters,
@@ -45,8 +45,9 @@ pub fn whole(id: &str, report: impl Fn(&Flows, u64, Delivery) + Clone + Send + S
     let producer = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
     let handle = Handle::new(producer, observer.clone());
     let (refresh, unknown) = (settings.topics.refresh, settings.topics.unknown);
-    let bounds = TopicsBounds { refresh, unknown, max: settings.topics.max, is_compressing: false };
-    let topics = Topics::start(Arc::clone(&handle), bounds).unwrap();
+    let topics_settings =
+        TopicsSettings { refresh, unknown, max: settings.topics.max, is_compressing: false };
+    let topics = Topics::start(Arc::clone(&handle), topics_settings).unwrap();
     let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
     let metrics = Metrics::new(1);
     let left_behind = Arc::clone(&flows);
