@@ -248,7 +248,9 @@ fn all_brokers_away_and_back() {
 fn a_partition_has_one_request_on_its_way() {
     let cluster = Cluster::shared();
     let topic = cluster.create_topic("one-request", 1, &[]);
-    let sidecar = started(through_proxies());
+    // A run is one request as long as no thread is stopped between two of its records for longer than librdkafka lingers: on a
+    // busy machine that may be more than the few milliseconds of the default.
+    let sidecar = started(through_proxies().env("SIDECAR_KAFKA_LINGER_MS", "100"));
     for proxy in cluster.proxies() {
         proxy.forget_unanswered_max(ApiKey::Produce);
         proxy.delay_responses(Duration::from_millis(20));
