@@ -52,7 +52,7 @@ pub const OUTSTANDING_RECORDS: Definition = Definition {
     unit: "records",
     labels: &[],
     help: "Records accepted and without outcome",
-    advice: "Near `queue.records_max` callers are answered QUEUE_FULL.",
+    advice: "Near `queue_records_max` callers are answered QUEUE_FULL.",
 };
 pub const OUTSTANDING_BYTES: Definition = Definition {
     name: "producer_outstanding_bytes",
@@ -60,7 +60,7 @@ pub const OUTSTANDING_BYTES: Definition = Definition {
     unit: "bytes",
     labels: &[],
     help: "Bytes of the records accepted and without outcome, with the overhead of each",
-    advice: "Near `queue.bytes_max` callers are answered QUEUE_FULL.",
+    advice: "Near `queue_bytes_max` callers are answered QUEUE_FULL.",
 };
 pub const WAITING_RECORDS: Definition = Definition {
     name: "producer_waiting_records",
@@ -208,7 +208,7 @@ pub const PROCESS_RESIDENT_MEMORY: Definition = Definition {
     unit: "bytes",
     labels: &[],
     help: "Memory that is resident",
-    advice: "Compare with the container's limit; `queue.bytes_max` bounds most of it.",
+    advice: "Compare with the container's limit; `queue_bytes_max` bounds most of it.",
 };
 pub const PROCESS_VIRTUAL_MEMORY: Definition = Definition {
     name: "process_virtual_memory_bytes",
