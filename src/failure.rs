@@ -169,6 +169,16 @@ impl Failure {
         self.0.reason.remedy()
     }
 
+    /// Returns whether the record is, or may be, set aside in a dead letter.
+    #[must_use]
+    pub fn is_set_aside(&self) -> bool {
+        match &self.0.letter {
+            Some((_, LetterEnd::Written { .. } | LetterEnd::Open)) => true,
+            Some((_, LetterEnd::Failed(reason))) => reason.persisted() == Persisted::Maybe,
+            None => false,
+        }
+    }
+
     /// Returns the sentence for the caller's developer.
     #[must_use]
     pub fn message(&self) -> &str {

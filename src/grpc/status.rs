@@ -139,12 +139,16 @@ pub(super) const fn fault_of(code: Code) -> Option<Fault> {
     }
 }
 
-/// Returns after how long the same call may be sent again; `None` where that cannot help or may double a record.
+/// Returns after how long the same call may be sent again; `None` where that cannot help, may double a record, or leaves it beside its
+/// own dead letter, whose replay would double it.
 fn retry_delay(failure: &Failure) -> Option<Duration> {
+    if failure.is_set_aside() {
+        return None;
+    }
     let default_ms = match failure.remedy() {
         Remedy::Retry | Remedy::RetryUnit => RETRY_DELAY_MS_DEFAULT,
         Remedy::RetryAfterDelay => RETRY_WHEN_FULL_DELAY_MS_DEFAULT,
-        // Until ids are remembered an automatic retry of what may be in Kafka may double it, and only a person can decide that.
+        // An automatic retry doubles what is in Kafka, unless it has a message id and comes in time; only the caller knows.
         Remedy::RetryWithMessageId | Remedy::RetryWithExpectedOffset => return None,
         // The same call, with its stale generation, cannot help.
         Remedy::RetryAfterRejoining => return None,

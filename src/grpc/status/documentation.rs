@@ -34,7 +34,8 @@ to retry UNAVAILABLE by themselves; they then also retry lost connections, so sw
 sidecar that was started again does not know the ids of before.
 
 The trailer `grpc-retry-pushback-ms` steers such automatic retries: -1 stops them, because a retry cannot help or may double the
-record; any other number is the delay in milliseconds. The delays below are those of failures that name no other.
+record; any other number is the delay in milliseconds. The delays below are those of failures that name no other. A record that is, or may
+be, in its dead letter has -1 whatever the reason: sent again it would be in its topic and beside it, and a replay would double it.
 
 | reason | code | persisted | pushback | when |
 |---|---|---|---|---|

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    failure::Persisted,
+    failure::{LetterEnd, Persisted},
     record::{TOPIC_CHARACTERS_MAX, Topic},
 };
 
@@ -89,6 +89,19 @@ fn automatic_retries_are_stopped_where_they_could_double_or_cannot_help() {
             assert_eq!(pushback_of(&status), -1, "{reason:?}");
         }
     }
+}
+
+#[test]
+fn what_is_set_aside_is_not_sent_again_by_itself() {
+    let letters = || Topic::parse("letters").unwrap();
+    let pushback =
+        |end| pushback_of(&status(&Failure::new(Reason::BrokersUnavailable, "").dead_letter(letters(), end)));
+    assert_eq!(pushback(LetterEnd::Written { partition: 0, offset: Some(1) }), -1);
+    assert_eq!(pushback(LetterEnd::Open), -1);
+    assert_eq!(pushback(LetterEnd::Failed(Reason::DeliveryUnknown)), -1, "it may be there");
+    assert_eq!(pushback(LetterEnd::Failed(Reason::TopicNotFound)), 100);
+    let failure = Failure::new(Reason::BrokersUnavailable, "").dead_letter(letters(), LetterEnd::Open);
+    assert_eq!(record_error(&failure).retry_after, None);
 }
 
 #[test]
