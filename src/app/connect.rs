@@ -48,6 +48,7 @@ pub(super) fn connect(
 ) -> Result<Connected, AppError> {
     let settings = Arc::new(config.clone());
     let (in_force, followed) = watch::channel(Arc::clone(&settings));
+    let is_embedded = servers.is_some();
     let access = Access::following(followed, servers);
     let flows = Arc::new(Flows::default());
     let context = {
@@ -66,6 +67,7 @@ pub(super) fn connect(
         unknown: config.topics.unknown,
         max: config.topics.max,
         is_compressing: config.kafka.compression != Compression::None,
+        are_made_by_asking: is_embedded,
     };
     let topics = Topics::start(Arc::clone(&handle), topics_settings).map_err(AppError::Thread)?;
     let (tell_wanted, wanted) = watch::channel(Wanted { config: settings, problem: None });

@@ -53,6 +53,8 @@ pub struct TopicsSettings {
     pub max: usize,
     /// Whether batches are compressed, so that no record's size in Kafka is known before.
     pub is_compressing: bool,
+    /// Whether topics come into being by being asked for, as on the embedded cluster.
+    pub are_made_by_asking: bool,
 }
 
 type Answer = Result<u32, Failure>;
@@ -69,8 +71,6 @@ pub struct Found {
 struct Known {
     answer: Answer,
     fetched: Instant,
-    /// Whether it is to be asked for again before it is believed.
-    is_doubted: bool,
     /// What it takes; none where nothing was learnt yet.
     rules: Option<Learnt>,
     /// When its rules were asked for in vain the last time.
@@ -122,8 +122,7 @@ impl Topics {
     pub fn found(&self, topic: &Topic) -> Option<Result<Found, Failure>> {
         let known = self.known.read();
         let known = known.get(topic)?;
-        let fresh =
-            !known.is_doubted && (known.answer.is_ok() || known.fetched.elapsed() < self.settings.unknown);
+        let fresh = known.answer.is_ok() || known.fetched.elapsed() < self.settings.unknown;
         let found = |partitions| Found { partitions, rules: known.rules.map(|learnt| learnt.rules()) };
         fresh.then(|| known.answer.clone().map(found))
     }
@@ -190,9 +189,30 @@ impl Topics {
     /// # Errors
     /// `TopicNotFound`, `NotAuthorized`, or `Draining` where the sidecar stops.
     pub async fn lookup(&self, topic: &Topic) -> Answer {
-        if let Some(found) = self.found(topic) {
-            return found.map(|found| found.partitions);
+        match self.found(topic) {
+            Some(found) => found.map(|found| found.partitions),
+            None => self.ask(topic).await,
         }
+    }
+
+    /// The same where what is known was told longer ago than that; meanwhile others go by what is known.
+    ///
+    /// # Errors
+    /// As of [`Self::lookup`].
+    pub async fn lookup_again(&self, topic: &Topic, age: Duration) -> Answer {
+        let known = self
+            .known
+            .read()
+            .get(topic)
+            .filter(|known| known.fetched.elapsed() <= age)
+            .map(|known| known.answer.clone());
+        match known {
+            Some(answer) => answer,
+            None => self.ask(topic).await,
+        }
+    }
+
+    async fn ask(&self, topic: &Topic) -> Answer {
         let mut answer = {
             let mut pending = self.pending.lock();
             if let Some(asked) = pending.get(topic) {
@@ -218,14 +238,6 @@ impl Topics {
         self.known.write().remove(topic);
     }
 
-    /// Has a topic's partitions asked for again if they were longer ago than that; its rules stay.
-    pub fn doubt_older(&self, topic: &Topic, age: Duration) {
-        let mut known = self.known.write();
-        if let Some(known) = known.get_mut(topic).filter(|known| known.fetched.elapsed() > age) {
-            known.is_doubted = true;
-        }
-    }
-
     /// Ends the thread; those who wait are answered.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -240,8 +252,7 @@ impl Topics {
             let (rules, vain) = known.get(topic).map_or((None, None), |known| (known.rules, known.vain));
             let rules = learnt.or(rules);
             let fetched = Instant::now();
-            let (answer, is_doubted) = (answer.clone(), false);
-            known.insert(topic.clone(), Known { answer, fetched, is_doubted, rules, vain });
+            known.insert(topic.clone(), Known { answer: answer.clone(), fetched, rules, vain });
         }
         if let Some(asked) = self.pending.lock().remove(topic) {
             asked.send_replace(Some(answer.clone()));
@@ -298,7 +309,8 @@ fn stopping() -> Failure {
 fn make_room(known: &mut HashMap<Topic, Known>, settings: TopicsSettings) {
     known.retain(|_, entry| entry.answer.is_ok() || entry.fetched.elapsed() < settings.unknown);
     if known.len() >= settings.max {
-        let oldest = known.iter().min_by_key(|(_, entry)| entry.fetched).map(|(topic, _)| topic.clone());
+        let first = known.iter().min_by_key(|(_, entry)| (entry.answer.is_ok(), entry.fetched));
+        let oldest = first.map(|(topic, _)| topic.clone());
         if let Some(oldest) = oldest {
             known.remove(&oldest);
         }

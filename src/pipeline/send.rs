@@ -173,13 +173,26 @@ impl Sender {
 
     /// Waits for a topic's partition count, while it helps to wait.
     pub(super) async fn lookup(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
+        self.counted(self.way.topics.lookup(topic), deadline).await
+    }
+
+    /// The same where what is known may be out of date.
+    pub(super) async fn lookup_again(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
+        let age = Duration::from_millis(COUNT_FRESH_MS);
+        self.counted(self.way.topics.lookup_again(topic, age), deadline).await
+    }
+
+    async fn counted(
+        &self,
+        asked: impl Future<Output = Result<u32, Failure>>,
+        deadline: Instant,
+    ) -> Result<u32, Failure> {
         let mut state = self.way.reachability.watch();
         let brokers_by = Instant::now() + self.brokers_wait;
         let mut by = deadline;
         if !self.way.reachability.is_connected() {
             by = by.min(brokers_by);
         }
-        let asked = self.way.topics.lookup(topic);
         tokio::pin!(asked);
         loop {
             tokio::select! {
@@ -202,11 +215,6 @@ impl Sender {
                 }
             }
         }
-    }
-
-    pub(super) async fn lookup_again(&self, topic: &Topic, deadline: Instant) -> Result<u32, Failure> {
-        self.way.topics.doubt_older(topic, Duration::from_millis(COUNT_FRESH_MS));
-        self.lookup(topic, deadline).await
     }
 
     pub(super) fn flows(&self, topic: &Topic) -> Arc<Flows> {

@@ -33,7 +33,13 @@ fn topics(id: &str, settings: &[(&str, &str)]) -> Arc<Topics> {
     let observer = Observer::default();
     let context = Context::new(observer.clone(), |_, _| {});
     let producer = Producer::start(&Access::fixed(&settings).producer_of(&settings), context).unwrap();
-    let topics_settings = TopicsSettings { refresh: REFRESH, unknown: WAIT, max: 10, is_compressing: false };
+    let topics_settings = TopicsSettings {
+        refresh: REFRESH,
+        unknown: WAIT,
+        max: 10,
+        is_compressing: false,
+        are_made_by_asking: false,
+    };
     Topics::start(Handle::new(producer, observer), topics_settings).unwrap()
 }
 

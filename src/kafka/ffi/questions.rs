@@ -29,12 +29,12 @@ pub struct TopicAnswers {
     /// Whether the principal may write to it; none where the brokers do not tell. `TopicAuthorizationFailed` where the
     /// principal may not describe it.
     pub may_write: Result<Option<bool>, RDKafkaErrorCode>,
-    /// When that was told.
+    /// When that was told: it is waited for first.
     pub right_told: Instant,
     /// Its settings, as they are in force; those that the brokers do not know are left out. `TopicAuthorizationFailed` where the
     /// principal may not describe them.
     pub settings: Result<HashMap<&'static str, String>, RDKafkaErrorCode>,
-    /// When those were told.
+    /// Since when those may have been told: when they were asked for.
     pub settings_told: Instant,
 }
 
@@ -61,7 +61,8 @@ pub fn topic_answers<C: ClientContext>(
         Some(question) => configs::read(&question.answer(left())?, names),
         None => Ok(HashMap::new()),
     });
-    TopicAnswers { may_write, right_told, settings, settings_told: Instant::now() }
+    // The answer may have lain there while the other one was waited for.
+    TopicAnswers { may_write, right_told, settings, settings_told: begun }
 }
 
 /// A question that was asked.

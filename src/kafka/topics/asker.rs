@@ -1,5 +1,5 @@
 //! Owns the thread that asks Kafka for topics: whoever waits first, refreshes after them.
-//! Must never have two questions open: a broker in trouble is not hammered.
+//! Must never ask for two topics at once: a broker in trouble is not hammered.
 //! It also knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
 
 use std::{
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Learnt, Question, Topics, learnt::is_told_now, patience::Patience};
 use crate::{
-    failure::Reason,
+    failure::{Failure, Reason},
     kafka::{classify, ffi, handle::Handle, reachability::Reachability},
     record::Topic,
 };
@@ -26,8 +26,20 @@ use crate::{
 const FETCH_MS_MAX: u64 = 1_000;
 /// The same of the questions for a topic's rules; shorter than anybody waits for them, so that who is told only a part hears of it.
 const RULES_FETCH_MS_MAX: u64 = 800;
+/// How many topics are counted for each whose rules somebody waits for: where these get no answer they take the longest.
+const COUNTED_PER_RULES: usize = 8;
+/// Of so many turns one is a refresh's, whoever waits.
+const TURNS_PER_REFRESH: u64 = 16;
 /// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster, in milliseconds.
 const REST_MS: u64 = 100;
+
+/// What was answered of a topic.
+enum Told {
+    /// Its rules; none where nothing was learnt.
+    Rules(Option<Learnt>),
+    /// That there is none.
+    Failed(Failure),
+}
 
 /// The metadata thread.
 pub(super) struct Asker {
@@ -46,6 +58,7 @@ pub(super) struct Asker {
     /// How long new topics wait for theirs.
     patience: Patience,
     refreshed: Instant,
+    turns: u64,
 }
 
 impl Asker {
@@ -66,6 +79,7 @@ impl Asker {
             rules,
             patience,
             refreshed,
+            turns: 0,
         }
     }
 
@@ -82,13 +96,15 @@ impl Asker {
             self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
             let is_awaited = !self.asked.is_empty() || !self.rules_asked.is_empty();
             // Both, so that neither waits for as long as the other one gets no answer.
-            if let Some(topic) = self.asked.pop_front() {
+            for _ in 0..COUNTED_PER_RULES {
+                let Some(topic) = self.next_awaited() else { break };
                 self.count(topic);
             }
             if let Some(topic) = self.rules_asked.pop_front() {
                 self.fetch_rules(&topic);
             }
-            if is_awaited {
+            self.turns += 1;
+            if is_awaited && !self.turns.is_multiple_of(TURNS_PER_REFRESH) {
                 continue;
             }
             if let Some(topic) = self.queue.pop_front() {
@@ -100,23 +116,34 @@ impl Asker {
         self.topics.settle_all();
     }
 
-    /// Asks for a topic's partition count, and for its rules: with it where the topic is new, so that its first record is held
+    /// Returns the next topic that somebody waits for; the others are forgotten.
+    fn next_awaited(&mut self) -> Option<Topic> {
+        std::iter::from_fn(|| self.asked.pop_front()).find(|topic| self.topics.is_awaited(topic))
+    }
+
+    /// Asks for a topic's partition count, and for its rules: before it where the topic is new, so that its first record is held
     /// against them, else when nothing else is to be asked.
     fn count(&mut self, topic: Topic) {
-        let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
-        let is_there = answer.is_ok();
-        let is_new = is_there && !self.topics.is_there(&topic);
+        let begun = Instant::now();
+        let is_new = !self.topics.is_there(&topic) && !self.topics.settings.are_made_by_asking;
+        let has_asked = is_new && self.patience.is_left(begun);
         let mut learnt = None;
-        if is_new && self.patience.is_left(Instant::now()) {
-            let begun = Instant::now();
-            learnt = self.ask_rules(&topic);
-            let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
-            if !is_told_now(learnt) && self.patience.untold(&topic, is_silence, begun) {
-                return self.again(topic);
+        if has_asked {
+            match self.ask_rules(&topic) {
+                Told::Rules(told) => learnt = told,
+                // The count of what is not there is not asked for: librdkafka keeps for good whatever name that is asked of.
+                Told::Failed(failure) => return self.topics.settle(&topic, &Err(failure), None),
             }
         }
+        let is_told = is_told_now(learnt);
+        let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
+        let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
+        let is_there = answer.is_ok();
+        if is_there && has_asked && !is_told && self.patience.untold(&topic, is_silence, begun) {
+            return self.again(topic);
+        }
         self.topics.settle(&topic, &answer, learnt);
-        if is_there && !is_told_now(learnt) && !self.rules.contains(&topic) {
+        if is_there && !is_told && !self.rules.contains(&topic) {
             self.rules.push_back(topic);
         }
     }
@@ -193,29 +220,40 @@ impl Asker {
     /// Asks what a topic takes, on behalf of whoever waits for it; a failure is not tried again before somebody asks, or the
     /// topic is refreshed.
     fn fetch_rules(&mut self, topic: &Topic) {
-        let learnt = if self.topics.is_there(topic) { self.ask_rules(topic) } else { None };
+        let told = self.topics.is_there(topic).then(|| self.ask_rules(topic));
+        if let Some(Told::Failed(_)) = told {
+            self.topics.forget(topic);
+        }
+        let learnt = if let Some(Told::Rules(learnt)) = told { learnt } else { None };
         self.topics.settle_rules(topic, learnt);
     }
 
-    /// Asks what a topic takes; none where nothing was learnt.
-    fn ask_rules(&mut self, topic: &Topic) -> Option<Learnt> {
+    /// Asks what a topic takes.
+    fn ask_rules(&mut self, topic: &Topic) -> Told {
         let known = self.topics.learnt(topic);
         let producer = self.handle.current();
         let (names, wait) =
             (Learnt::asked_for(known, Instant::now()), Duration::from_millis(RULES_FETCH_MS_MAX));
         let answers = ffi::topic_answers(producer.client().client(), topic, names, wait);
-        let failed = [answers.settings.as_ref().err(), answers.may_write.as_ref().err()];
+        let of_right = answers.may_write.as_ref().err();
+        let failed = [answers.settings.as_ref().err(), of_right];
         for code in failed.into_iter().flatten() {
             tracing::debug!(%topic, code = classify::name(*code), "the topic's rules could not be had");
         }
-        if failed.into_iter().flatten().any(|code| classify::is_gone(*code)) {
-            self.topics.forget(topic);
-            return None;
+        // Of a topic that is new settings may be told later than that it is there. One that may not be described cannot be written to;
+        // where that is taken away from one that is there, it is by the rules.
+        let ends = if self.topics.is_there(topic) {
+            failed.into_iter().flatten().find(|code| classify::is_gone(**code))
+        } else {
+            of_right.filter(|code| classify::is_of_topic(**code))
+        };
+        if let Some(failure) = ends.and_then(|code| classify::topic(*code, topic)) {
+            return Told::Failed(failure);
         }
         let learnt = Learnt::taught(known, &answers, self.topics.settings.is_compressing);
         if is_told_now(learnt) {
             self.patience.told(topic);
         }
-        learnt
+        Told::Rules(learnt)
     }
 }

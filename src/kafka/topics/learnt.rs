@@ -68,7 +68,7 @@ impl Learnt {
             Err(code) if classify::is_denied(*code) => match may_write {
                 Some(true) => (Some(Rules::UNKNOWN), Some(now)),
                 // Where all is denied that may pass, and says nothing of this right; nor does it matter meanwhile.
-                Some(false) => (Some(known.rules), None),
+                Some(false) => (None, None),
                 None => (None, known.hidden),
             },
             Err(_) => (None, known.hidden),
@@ -88,11 +88,10 @@ impl Learnt {
         self.rules
     }
 
-    /// Returns whether all of it was told a moment ago.
+    /// Returns whether all of it was told a moment ago, or enough to refuse every record.
     fn is_fresh(&self, now: Instant) -> bool {
-        [self.settings, self.right]
-            .iter()
-            .all(|told| told.is_some_and(|told| is_younger(told, now, FRESH_MS)))
+        let is_fresh = |told: Option<Instant>| told.is_some_and(|told| is_younger(told, now, FRESH_MS));
+        is_fresh(self.right) && (self.rules.is_forbidden() || is_fresh(self.settings))
     }
 
     /// Judges a record that arrives now, which is `now_ms` in milliseconds since the epoch.
@@ -183,6 +182,11 @@ mod tests {
         let begun = Instant::now();
         let learnt = taught(None, COMPACTED, Ok(Some(false)), begun);
         assert_eq!(verdict(learnt, begun), Verdict::Refused(Breach::Forbidden));
+        let silent = taught(None, Err(SILENCE), Ok(Some(false)), begun);
+        assert_eq!(
+            (verdict(silent, begun), is_fresh(silent, begun)),
+            (Verdict::Refused(Breach::Forbidden), true)
+        );
         // The right is there again, and of the settings nothing is told.
         let now = later(begun, FRESH_MS);
         let right = taught(learnt, Err(SILENCE), Ok(Some(true)), now);
@@ -225,6 +229,10 @@ mod tests {
             assert_eq!(Learnt::asked_for(lost, now), rules::SETTINGS);
             let back = taught(lost, Err(SILENCE), Ok(Some(true)), now);
             assert_eq!(verdict(back, now), Verdict::Refused(Breach::Key), "what was known is");
+            let later = later(now, FRESH_MS);
+            let lost = taught(known, Err(DENIED), right, later);
+            let back = taught(lost, Err(SILENCE), Ok(Some(true)), later);
+            assert_eq!(verdict(back, later), Verdict::Untold, "and as old as it was");
         }
     }
 }

@@ -54,7 +54,7 @@ impl Patience {
             self.given_up = Some(now);
             return false;
         }
-        if self.tries.len() >= self.topics_max {
+        if self.tries.len() >= self.topics_max && !self.tries.contains_key(topic) {
             self.tries.clear();
         }
         let tries = self.tries.entry(topic.clone()).or_default();
@@ -107,6 +107,13 @@ mod tests {
             }
             if round % 2 == 0 { patience.told(&topic(0)) } else { patience.renew() }
         }
+    }
+
+    #[test]
+    fn where_one_topic_is_kept_it_does_not_wait_for_ever() {
+        let (mut patience, now) = (Patience::new(1), Instant::now());
+        let waits: Vec<_> = (0..6).map(|_| patience.untold(&topic(0), false, now)).collect();
+        assert_eq!(waits, [true, true, true, true, true, false]);
     }
 
     #[test]

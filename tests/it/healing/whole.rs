@@ -45,8 +45,13 @@ pub fn whole(id: &str, report: impl Fn(&Flows, u64, Delivery) + Clone + Send + S
     let producer = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
     let handle = Handle::new(producer, observer.clone());
     let (refresh, unknown) = (settings.topics.refresh, settings.topics.unknown);
-    let topics_settings =
-        TopicsSettings { refresh, unknown, max: settings.topics.max, is_compressing: false };
+    let topics_settings = TopicsSettings {
+        refresh,
+        unknown,
+        max: settings.topics.max,
+        is_compressing: false,
+        are_made_by_asking: false,
+    };
     let topics = Topics::start(Arc::clone(&handle), topics_settings).unwrap();
     let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
     let metrics = Metrics::new(1);
