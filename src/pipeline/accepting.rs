@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     batch::not_written,
+    budget::Share,
     dead_letters::{Dead, now_ms},
     held::{Flow, Item},
     judged::{Judge, untold},
@@ -16,7 +17,7 @@ use super::{
     way::Mark,
 };
 use crate::{
-    failure::Failure,
+    failure::{Failure, LetterEnd},
     kafka::topics::Verdict,
     record::{Record, TENANT_HEADER, Topic},
 };
@@ -59,8 +60,8 @@ pub enum Content {
 pub(super) enum Accepted {
     /// It is on its way.
     Marked(Mark),
-    /// Its dead letter is, which tells its outcome.
-    Buried,
+    /// Its dead letter is, which tells its outcome; until then it is this.
+    Buried(Failure),
     /// It is not on its way: refused.
     Refused(Ticket, Failure),
 }
@@ -121,15 +122,14 @@ impl<'a> Accepting<'a> {
 
     /// Accepts a record behind all that were accepted before it for its partition.
     pub(super) async fn accept(&mut self, record: Record, mut ticket: Ticket) -> Accepted {
-        let mut share = match self.sender.budget.take(record.bytes()) {
+        let mut share = match self.share(&record) {
             Ok(share) => share,
             Err(failure) => return self.refused(&record, ticket, failure),
         };
         let accepted_ms = now_ms();
         match self.place(&record, accepted_ms).await {
             Ok(flow) => {
-                let tenant = record.header(TENANT_HEADER).flatten().map(|tenant| &**tenant);
-                if let Err(failure) = share.hold(flow.held(), tenant) {
+                if let Err(failure) = share.hold_of_partition(flow.held()) {
                     return self.refused(&record, ticket, failure);
                 }
                 ticket.accepted();
@@ -148,12 +148,22 @@ impl<'a> Accepting<'a> {
                 self.sender.metrics_of(&record.topic).error(failure.reason());
                 ticket.accepted();
                 let failure = failure.topic(&record.topic);
+                let until_told = failure.clone().dead_letter(to.clone(), LetterEnd::Open);
                 let (partition, deadline) = (failure.failed_partition(), self.deadline);
                 let dead = Dead { record, ticket, share, failure, partition, accepted_ms, deadline };
                 letters.take(dead, to);
-                Accepted::Buried
+                Accepted::Buried(until_told)
             }
         }
+    }
+
+    /// Takes the record's part of the budget, and of its tenant's: a record that waits for its topic holds them already.
+    fn share(&self, record: &Record) -> Result<Share, Failure> {
+        let mut share = self.sender.budget.take(record.bytes())?;
+        if let Some(tenant) = record.header(TENANT_HEADER).flatten() {
+            share.hold_of_tenant(tenant)?;
+        }
+        Ok(share)
     }
 
     fn refused(&self, record: &Record, ticket: Ticket, failure: Failure) -> Accepted {
@@ -199,6 +209,7 @@ impl<'a> Accepting<'a> {
         // Of a dead letter nobody would bring another.
         while self.content == Content::DeadLetters
             && verdict == Verdict::Untold
+            && !self.sender.way.is_ending()
             && Instant::now() < self.deadline
         {
             let next = Instant::now() + Duration::from_millis(LETTER_ASKED_EVERY_MS);

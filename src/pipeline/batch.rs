@@ -27,6 +27,8 @@ pub struct Batch {
     answers: Answers,
     /// Where each record is; none where it was refused at once.
     marks: Vec<Option<Mark>>,
+    /// What is said at the deadline of those whose dead letters are on their way: they never were themselves.
+    buried: Vec<(usize, Failure)>,
     deadline: Instant,
     /// When records that still wait for a broker are given up, where none was connected.
     brokers_by: Option<Instant>,
@@ -47,6 +49,7 @@ impl Batch {
         let mut batch = Self {
             answers: Answers::new(records.len(), sender.duplicates.clone()),
             marks: Vec::with_capacity(records.len()),
+            buried: Vec::new(),
             deadline,
             brokers_by: sender.brokers_by(),
             way: Arc::clone(sender.way()),
@@ -64,7 +67,10 @@ impl Batch {
                     (None, _) => None,
                     (Some(ticket), Ok(record)) => match accepting.accept(record, ticket).await {
                         Accepted::Marked(mark) => Some(mark),
-                        Accepted::Buried => None,
+                        Accepted::Buried(failure) => {
+                            batch.buried.push((index, failure));
+                            None
+                        }
                         Accepted::Refused(ticket, failure) => {
                             ticket.tell(Err(failure.within(&path(index))));
                             None
@@ -115,6 +121,9 @@ impl Batch {
 
     /// Answers for a record that is still on its way at the deadline.
     fn unknown(&self, index: usize) -> Failure {
+        if let Some((_, failure)) = self.buried.iter().find(|(buried, _)| *buried == index) {
+            return failure.clone();
+        }
         let sentence = "the deadline passed after the record was handed to Kafka's client; it may be written";
         let failure = Failure::new(Reason::DeliveryUnknownAtDeadline, sentence);
         match self.find(index) {

@@ -94,36 +94,43 @@ impl Budget {
 }
 
 impl Share {
-    /// Counts the share as its partition's and its tenant's.
+    /// Counts the share as its tenant's.
     ///
     /// # Errors
-    /// `QueueFull` where one of them holds more than its fair part; drop the share then.
-    pub fn hold(&mut self, partition: &Arc<Held>, tenant: Option<&[u8]>) -> Result<(), Failure> {
-        let (records, bytes) = (self.budget.records(), self.budget.bytes());
-        // Nobody else is there to be kept from anything.
-        let is_only = records <= 1;
-        let free_records = self.budget.records_max.saturating_sub(records.saturating_sub(1));
-        let free_bytes = self.budget.bytes_max.saturating_sub(bytes.saturating_sub(self.bytes));
-        let own = self.bytes;
-        let is_fair = |(records_before, bytes_before): (usize, usize), factor: usize| {
-            let fits = |before: usize, more: usize, free: usize| {
-                before.saturating_add(more) <= free.saturating_mul(factor)
-            };
-            is_only || fits(records_before, 1, free_records) && fits(bytes_before, own, free_bytes)
-        };
-        self.partition = Some(Arc::clone(partition));
-        if !is_fair(partition.add(own), PARTITION_FACTOR) {
-            return Err(full("the partition has its part of the queue already".to_owned()));
-        }
-        let Some(tenant) = tenant else { return Ok(()) };
+    /// `QueueFull` where the tenant holds more than its fair part; drop the share then.
+    pub fn hold_of_tenant(&mut self, tenant: &[u8]) -> Result<(), Failure> {
         let place = self.budget.hasher.hash_one(tenant) % u64::try_from(TENANTS).unwrap_or(1);
         let Ok(place) = u16::try_from(place) else { return Ok(()) };
         let Some(held) = self.budget.tenants.get(usize::from(place)) else { return Ok(()) };
         self.tenant = Some(place);
-        if !is_fair(held.add(own), TENANT_FACTOR) {
-            return Err(full("the tenant has its part of the queue already".to_owned()));
+        if self.is_fair(held.add(self.bytes), TENANT_FACTOR) {
+            return Ok(());
         }
-        Ok(())
+        Err(full("the tenant has its part of the queue already".to_owned()))
+    }
+
+    /// Counts the share as its partition's.
+    ///
+    /// # Errors
+    /// As of [`Self::hold_of_tenant`], of the partition.
+    pub fn hold_of_partition(&mut self, partition: &Arc<Held>) -> Result<(), Failure> {
+        self.partition = Some(Arc::clone(partition));
+        if self.is_fair(partition.add(self.bytes), PARTITION_FACTOR) {
+            return Ok(());
+        }
+        Err(full("the partition has its part of the queue already".to_owned()))
+    }
+
+    /// Returns whether somebody who held that before this share may hold it too.
+    fn is_fair(&self, (records_before, bytes_before): (usize, usize), factor: usize) -> bool {
+        let (records, bytes) = (self.budget.records(), self.budget.bytes());
+        let free_records = self.budget.records_max.saturating_sub(records.saturating_sub(1));
+        let free_bytes = self.budget.bytes_max.saturating_sub(bytes.saturating_sub(self.bytes));
+        let fits = |before: usize, more: usize, free: usize| {
+            before.saturating_add(more) <= free.saturating_mul(factor)
+        };
+        // Where nobody else is there nobody is kept from anything.
+        records <= 1 || fits(records_before, 1, free_records) && fits(bytes_before, self.bytes, free_bytes)
     }
 }
 
@@ -180,7 +187,8 @@ mod tests {
     fn flood(budget: &Arc<Budget>, partition: &Arc<Held>, tenant: Option<&[u8]>) -> Vec<Share> {
         let one = || {
             let mut share = budget.take(100).ok()?;
-            share.hold(partition, tenant).ok().map(|()| share)
+            tenant.map_or(Ok(()), |tenant| share.hold_of_tenant(tenant)).ok()?;
+            share.hold_of_partition(partition).ok().map(|()| share)
         };
         std::iter::from_fn(one).collect()
     }
@@ -217,17 +225,18 @@ mod tests {
         let budget = Budget::new(1_000, 100_000);
         let [large, other] = [(); 2].map(|()| Arc::<Held>::default());
         let mut only = budget.take(99_000).unwrap();
-        only.hold(&large, Some(b"t")).unwrap();
+        only.hold_of_tenant(b"t").unwrap();
+        only.hold_of_partition(&large).unwrap();
         drop(only);
         let mut held = Vec::new();
         while let Ok(mut share) = budget.take(10_000 - RECORD_OVERHEAD_BYTES) {
-            match share.hold(&large, None) {
+            match share.hold_of_partition(&large) {
                 Ok(()) => held.push(share),
                 Err(_) => break,
             }
         }
         assert_eq!(held.len(), 8, "of ten");
         let mut share = budget.take(10_000).unwrap();
-        share.hold(&other, None).unwrap();
+        share.hold_of_partition(&other).unwrap();
     }
 }

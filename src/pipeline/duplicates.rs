@@ -93,7 +93,7 @@ impl Duplicates {
                 let (Some(ticket), Some(Ok(record))) = (tickets.get_mut(place), records.get(place)) else {
                     continue;
                 };
-                match window.bring(id, content, ticket) {
+                match window.bring(id, content, ticket, Ticket::is_awaited) {
                     Found::New(key) => {
                         if let Some(ticket) = ticket {
                             ticket.claims(Claim { window: number, key, is_accepted: false });
@@ -168,7 +168,7 @@ impl Duplicates {
     /// Returns whether others wait for a record too.
     #[must_use]
     pub fn has_company(&self, claim: &Claim) -> bool {
-        self.window(claim.window).lock().has_company(claim.key)
+        self.window(claim.window).lock().has_company(claim.key, Ticket::is_awaited)
     }
 
     /// Returns the number of an id's window. The index takes the lowest bits, this the highest.

@@ -131,14 +131,21 @@ impl<W, F: Clone> Window<W, F> {
         }
     }
 
-    /// Looks a record up; where one like it is on its way, whoever waits is taken.
-    pub fn bring(&mut self, id: Digest, content: ContentDigest, waits: &mut Option<W>) -> Found<F> {
+    /// Looks a record up; where one like it is on its way, whoever waits is taken. Of those taken before them whoever is not
+    /// `awaited` any more is forgotten now and then.
+    pub fn bring(
+        &mut self,
+        id: Digest,
+        content: ContentDigest,
+        waits: &mut Option<W>,
+        awaited: impl Fn(&W) -> bool,
+    ) -> Found<F> {
         let Self { places, index, .. } = self;
         let known =
             index.find(low(id), |number| place_at(places, *number).is_some_and(|place| place.id == id));
         if let Some(number) = known.copied() {
             if !self.is_to_spare(number) {
-                return self.known(number, content, waits);
+                return self.known(number, content, waits, awaited);
             }
             self.free(number);
         }
@@ -165,9 +172,13 @@ impl<W, F: Clone> Window<W, F> {
         }
     }
 
-    /// Returns whether others wait for the record that is on its way.
-    pub fn has_company(&self, key: Key) -> bool {
-        place_at(&self.places, key.0).is_some_and(|place| matches!(place.state, State::OnItsWay(Some(_))))
+    /// Returns whether others wait for the record that is on its way, and are `awaited` themselves.
+    pub fn has_company(&self, key: Key, awaited: impl Fn(&W) -> bool) -> bool {
+        match place_at(&self.places, key.0).map(|place| &place.state) {
+            Some(State::OnItsWay(Some(others))) => others.0.iter().any(awaited),
+            Some(State::OnItsWay(None) | State::Written { .. } | State::Unknown { .. } | State::Free)
+            | None => false,
+        }
     }
 
     /// Notes how the record on its way ended, whose key is no more; returns who else waited for it.
@@ -192,11 +203,22 @@ impl<W, F: Clone> Window<W, F> {
     }
 
     /// Says what is known of a record that is on its way or has ended.
-    fn known(&mut self, number: u32, content: ContentDigest, waits: &mut Option<W>) -> Found<F> {
+    fn known(
+        &mut self,
+        number: u32,
+        content: ContentDigest,
+        waits: &mut Option<W>,
+        awaited: impl Fn(&W) -> bool,
+    ) -> Found<F> {
         let place = place_at_mut(&mut self.places, number).filter(|place| place.content == content);
         match place.map(|place| &mut place.state) {
             Some(State::OnItsWay(others)) => {
-                others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0.extend(waits.take());
+                let others = &mut others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0;
+                // Before there is to be more room: each is looked at a few times at most.
+                if others.len() == others.capacity() {
+                    others.retain(awaited);
+                }
+                others.extend(waits.take());
                 Found::Attached
             }
             Some(State::Written { partition, offset, timestamp_ms, .. }) => {

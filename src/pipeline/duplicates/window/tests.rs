@@ -27,7 +27,7 @@ fn bring(
     content: ContentDigest,
 ) -> (Found<&'static str>, bool) {
     let mut waits = Some(2);
-    let found = window.bring(id, content, &mut waits);
+    let found = window.bring(id, content, &mut waits, |_| true);
     (found, waits.is_some())
 }
 
@@ -43,14 +43,31 @@ fn bring_new(window: &mut Window<u32, &'static str>, id: Digest, content: Conten
 fn who_brings_a_record_that_is_on_its_way_waits_for_its_end() {
     let mut window = window();
     let key = bring_new(&mut window, id("a"), A);
-    assert!(!window.has_company(key));
+    assert!(!window.has_company(key, |_| true));
     assert_eq!(bring(&mut window, id("a"), A), (Found::Attached, false));
     assert_eq!(bring(&mut window, id("a"), B), (Found::Reused, true));
-    assert!(window.has_company(key));
+    assert!(window.has_company(key, |_| true));
     assert_eq!(window.end(key, End::Written(written(7))), [2]);
     assert_eq!(bring(&mut window, id("a"), A), (Found::Written(written(7)), true));
     assert_eq!(bring(&mut window, id("a"), B), (Found::Reused, true));
     assert!(window.end(key, End::NotWritten).is_empty(), "it has ended");
+}
+
+#[test]
+fn who_is_not_awaited_any_more_is_no_company_and_takes_no_room() {
+    let mut window = window();
+    let key = bring_new(&mut window, id("a"), A);
+    for number in 0..1_000 {
+        // Of a hundred one waits on.
+        let found = window.bring(id("a"), A, &mut Some(number), |number| number.is_multiple_of(100));
+        assert_eq!(found, Found::Attached);
+    }
+    assert!(!window.has_company(key, |_| false) && window.has_company(key, |number| *number == 900));
+    let others = window.end(key, End::NotWritten);
+    assert!(
+        others.len() < 40 && (0..1_000).step_by(100).all(|number| others.contains(&number)),
+        "{others:?}"
+    );
 }
 
 #[test]
@@ -200,7 +217,7 @@ proptest! {
             let end = match happens {
                 Happens::Brought(content) => {
                     let mut waits = Some(step);
-                    let mut found = window.bring(id, content, &mut waits);
+                    let mut found = window.bring(id, content, &mut waits, |_| true);
                     prop_assert_eq!(waits.is_none(), found == Found::Attached);
                     if let Found::New(key) = &mut found {
                         keys.insert(id, std::mem::replace(key, Key(0)));
@@ -213,7 +230,7 @@ proptest! {
                 Happens::NotWritten => End::NotWritten,
             };
             let Some(key) = keys.remove(&id) else { continue };
-            let has_company = window.has_company(key);
+            let has_company = window.has_company(key, |_| true);
             let others = window.end(key, end.clone());
             prop_assert_eq!(has_company, !others.is_empty());
             prop_assert_eq!(others, plain.end(id, &end));
