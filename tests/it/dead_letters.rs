@@ -104,12 +104,20 @@ fn check_whole(refusal: &Refusal, letters: &str, topic: &str, value: &str) -> Re
     letter
 }
 
+/// Both as the sidecar tells the causes and as Kafka does, where the principal may not ask what topics take.
 fn each_cause_has_its_dead_letter() {
+    each_cause("", over_tls(), [None; 4]);
+    each_cause("limited-", over_tls_limited(), [Some("1"), Some("1"), None, None]);
+}
+
+/// The causes that Kafka tells are those with attempts.
+fn each_cause(prefix: &str, builder: SidecarBuilder, attempts: [Option<&str>; 4]) {
     let cluster = Cluster::shared();
-    let letters = cluster.create_topic("letters", 3, &[]);
-    let sidecar = burying_in(&letters);
-    let small = cluster.create_topic("small", 1, &[("max.message.bytes", "10000")]);
-    let strict = cluster.create_topic("strict", 1, &[("message.timestamp.before.max.ms", "60000")]);
+    let named = |name: &str| format!("{prefix}{name}");
+    let letters = cluster.create_topic(&named("letters"), 3, &[]);
+    let sidecar = started(builder.env("SIDECAR_DEAD_LETTERS_TOPIC", &letters));
+    let small = cluster.create_topic(&named("small"), 1, &[("max.message.bytes", "10000")]);
+    let strict = cluster.create_topic(&named("strict"), 1, &[("message.timestamp.before.max.ms", "60000")]);
     let forbidden = cluster.create_topic("readonly-", 1, &[]);
     let large = "x".repeat(20_000);
     let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 5_000_000 });
@@ -118,13 +126,14 @@ fn each_cause_has_its_dead_letter() {
         ("RECORD_TOO_LARGE", now, full(&small, &large)),
         ("RECORD_REJECTED", 1_000_000, full(&strict, "old")),
         ("NOT_AUTHORIZED", now - 1, full(&forbidden, "forbidden")),
-        ("TOPIC_NOT_FOUND", now - 2, full("gone", "gone")),
+        ("TOPIC_NOT_FOUND", now - 2, full(&named("gone"), "gone")),
     ];
-    for (reason, seconds, record) in cases {
+    for ((reason, seconds, record), attempts) in cases.into_iter().zip(attempts) {
         let record = ProducerRecord { timestamp: at(seconds), partition: Some(0), ..record };
         let (topic, value) = (record.topic.clone(), value_of(&record));
         let refusal = refused(&sidecar, record);
         assert_eq!((refusal.reason.as_str(), refusal.persisted()), (reason, "NO"), "{refusal:?}");
+        assert_eq!(refusal.metadata.get("attempts").map(String::as_str), attempts, "{refusal:?}");
         assert!(refusal.message.contains(&format!("dead letter is in topic {letters}")), "{refusal:?}");
         let letter = check_whole(&refusal, &letters, &topic, &value);
         assert_eq!(header(&letter, "dlq-asked-partition"), Some("0"), "{letter:?}");

@@ -249,8 +249,11 @@ fn a_replay_that_is_killed_goes_on_and_doubles_nothing() {
             (killed.stderr().iter().filter(|line| line.contains("done so far")).count() >= batches)
                 .then_some(())
         });
+        assert_eq!(killed.exit_status(), None, "it is killed before its end");
         killed.kill();
     }
+    let done = values(&topic).len();
+    assert!((1..LETTERS).contains(&done), "{done} are replayed, and not all");
     // One whose transaction may still be open; and two at once, of which one is fenced.
     let ends = thread::scope(|scope| {
         let runs = [(); 2].map(|()| scope.spawn(|| to_end(dlq(&["replay", &letters]))));

@@ -45,6 +45,8 @@ const FROZEN: Away =
 
 /// What is offered, in records a second: half of it in calls, half on a stream.
 const OFFERED: u32 = 2_000;
+/// What of it is offered in calls at least, on a machine that also stops and starts brokers.
+const OFFERED_AT_LEAST: f64 = 0.8;
 const TICK: Duration = Duration::from_millis(10);
 const EACH_PER_TICK: usize = 10;
 /// The places of both halves where they are counted apart.
@@ -107,6 +109,7 @@ struct Load {
     is_over: AtomicBool,
     /// Of calls, and of the stream.
     written: [AtomicUsize; 2],
+    offered: [AtomicUsize; 2],
     /// By the records' numbers, which are their values.
     answers: Mutex<Vec<Answer>>,
     /// How often each reason came.
@@ -118,7 +121,8 @@ impl Load {
         self.written.each_ref().map(|half| half.load(Ordering::Relaxed))
     }
 
-    fn begin(&self, count: usize) -> usize {
+    fn begin(&self, half: usize, count: usize) -> usize {
+        self.offered[half].fetch_add(count, Ordering::Relaxed);
         let mut answers = self.answers.lock().unwrap();
         let first = answers.len();
         answers.resize(first + count, Answer::Open);
@@ -145,7 +149,7 @@ impl Load {
     }
 
     async fn call(self: Arc<Self>, client: Client) {
-        let number = self.begin(1);
+        let number = self.begin(CALLS, 1);
         // As bytes, which could keep the whole buffer that the call was read into.
         let payload = Some(Payload::Value(value(number).into()));
         let outcome = send(&client, ProducerRecord { payload, ..self.record(number) }).await;
@@ -186,7 +190,7 @@ impl Load {
                     return;
                 }
                 tick.tick().await;
-                let first = sender.begin(EACH_PER_TICK);
+                let first = sender.begin(STREAM, EACH_PER_TICK);
                 let records = (first..first + EACH_PER_TICK).map(|number| sender.record(number)).collect();
                 sent.send(first).unwrap();
                 frames.send(frame(sequence, records)).await.unwrap();
@@ -297,6 +301,7 @@ fn passes(away: Away) {
         topic,
         is_over: AtomicBool::new(false),
         written: Default::default(),
+        offered: Default::default(),
         answers: Mutex::default(),
         reasons: Mutex::default(),
     });
@@ -351,9 +356,12 @@ fn report(course: &Course, load: &Load, samples: &[Sample], rss_bytes_max: u64) 
         samples.iter().step_by(samples.len().div_ceil(30)).map(|sample| mib(sample.rss)).collect();
     eprintln!("MiB {} before, {} at most: {course_of_rss:?}", mib(rss_before), mib(rss_most));
     eprintln!("threads {threads_before}, then {threads_most}; files {files_before}, then {files_most}");
-    let offered = u32::try_from(load.answers.lock().unwrap().len()).unwrap();
-    let rate = f64::from(offered) / seconds(&samples[0].at, &end);
-    eprintln!("{offered} offered, {rate:.0} a second: {:?}", load.reasons.lock().unwrap());
+    let whole = seconds(&samples[0].at, &end);
+    let offered = load.offered.each_ref().map(|half| u32::try_from(half.load(Ordering::Relaxed)).unwrap());
+    let rates = offered.map(|half| f64::from(half) / whole);
+    eprintln!("{offered:?} offered, {rates:.0?} a second: {:?}", load.reasons.lock().unwrap());
+    // The stream is read as far as it is answered; calls are offered all the time.
+    assert!(rates[CALLS] >= OFFERED_AT_LEAST * f64::from(OFFERED) / 2.0, "{rates:.0?} a second were offered");
     assert!(rss_most < rss_bytes_max, "{} MiB", mib(rss_most));
     assert!(threads_most <= threads_before + THREADS_MORE, "{threads_most} of {threads_before} threads");
     assert!(files_most <= files_before + FILES_MORE, "{files_most} of {files_before} files");

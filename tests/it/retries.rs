@@ -81,6 +81,9 @@ fn a_refused_request_is_sent_again_at_growing_distances() {
         let waited: Vec<_> = arrivals.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let least = PAUSES_MS.map(|pause| Duration::from_millis(pause * LEFT_PERCENT / 100));
         assert!(waited.iter().zip(least).all(|(waited, least)| *waited >= least), "{waited:?}");
+        // A busy machine lengthens some of the longest pauses, and not all of them.
+        let last = &waited[PAUSES_MS.iter().position(|pause| *pause == PAUSES_MS[4]).unwrap()..];
+        assert!(last.iter().any(|waited| *waited < 2 * Duration::from_millis(PAUSES_MS[4])), "{waited:?}");
         // What is behind it waits with it; what goes elsewhere does not.
         let second = scope.spawn(|| growing.deliver("2"));
         let elsewhere = growing.sidecar.grpc_address();

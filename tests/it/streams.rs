@@ -16,7 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::client::{
-    READY, Refusal, connect, keyed, over_tls, run, send, shared_address, text, wait_connections, with_header,
+    READY, Refusal, connect, keyed, over_tls, over_tls_limited, run, send, shared_address, text,
+    wait_connections, with_header,
 };
 
 crate::tests!(
@@ -111,10 +112,11 @@ pub fn assert_order(found: &Found) {
     }
 }
 
+/// Kafka refuses them, whole runs at first: who they are is found out with others before and behind them.
 fn the_order_holds_around_records_that_are_too_large() {
     const RECORDS: usize = 100;
     const FRAMES: usize = 60;
-    let topic = Cluster::shared().create_topic("too-large", 2, &[("max.message.bytes", "10000")]);
+    let topic = Cluster::shared().create_topic("limited-too-large", 2, &[("max.message.bytes", "10000")]);
     let is_large = |number: usize| number.is_multiple_of(487);
     let frames = (0..FRAMES).map(|frame_number| {
         let records = (frame_number * RECORDS..(frame_number + 1) * RECORDS).map(|number| {
@@ -125,7 +127,7 @@ fn the_order_holds_around_records_that_are_too_large() {
         frame(frame_number as u64, records.collect())
     });
     // Tests run beside this one: a thread may be stopped for long, and must not split a run meanwhile.
-    let sidecar = over_tls().env("SIDECAR_KAFKA_LINGER_MS", "100").start();
+    let sidecar = over_tls_limited().env("SIDECAR_KAFKA_LINGER_MS", "100").start();
     sidecar.wait_ready(READY);
     let (answers, end) = run(exchange(&sidecar.grpc_address(), frames.collect()));
     end.unwrap();
@@ -133,6 +135,8 @@ fn the_order_holds_around_records_that_are_too_large() {
     for (number, result) in results {
         let reason = error(result).map(RecordError::reason);
         assert_eq!(reason, is_large(number).then_some(ErrorReason::RecordTooLarge), "record {number}");
+        let attempts = error(result).and_then(|error| error.metadata.get("attempts"));
+        assert_eq!(attempts.is_some(), is_large(number), "record {number}: it was Kafka that refused it");
     }
     let found = found(&[&topic]);
     assert_eq!(found.len(), (0..FRAMES * RECORDS).filter(|number| !is_large(*number)).count());

@@ -33,7 +33,7 @@ crate::tests!(
     secrets_change_on_disk,
 );
 
-/// What is left to chance is decided by this, and nothing else.
+/// What is drawn is drawn from this, and nothing else; when things happen is left to the machine.
 fn seed() -> u64 {
     std::env::var("SURVIVAL_SEED").ok().map_or(1, |text| text.parse().unwrap())
 }

@@ -8,7 +8,7 @@ use testkit::{
     eventually,
 };
 
-use super::{form, run::Run};
+use super::{form, run::Run, seed};
 use crate::{client::over_tls, healing::secrets::Secrets};
 
 const fn ms(ms: u64) -> Duration {
@@ -47,8 +47,10 @@ pub fn brokers_crash(run: &Run) {
     let first = draw_node(run);
     for number in 0..form(1, 4 * nodes) {
         let node = (first + number) % nodes + 1;
-        cluster.kill(node);
-        run.go_on(BELIEVED);
+        run.noticed("a crashed broker", || {
+            cluster.kill(node);
+            run.go_on(BELIEVED);
+        });
         cluster.start_node(node);
         cluster.heal();
         run.healed("a crashed broker");
@@ -57,8 +59,10 @@ pub fn brokers_crash(run: &Run) {
 
 pub fn all_brokers_away(run: &Run) {
     let cluster = Cluster::shared();
-    cluster.stop_all();
-    run.go_on(form(ms(8_000), ms(60_000)));
+    run.noticed("absence of all brokers", || {
+        cluster.stop_all();
+        run.go_on(form(ms(8_000), ms(60_000)));
+    });
     cluster.start_all();
     cluster.heal();
     run.healed("absence of all brokers");
@@ -68,23 +72,34 @@ pub fn brokers_freeze(run: &Run) {
     let cluster = Cluster::shared();
     for frozen in form(&[5_000][..], &[5_000, 35_000, 5_000, 35_000]) {
         let node = draw_node(run);
-        cluster.freeze(node);
-        run.go_on(ms(*frozen));
+        run.noticed("a frozen broker", || {
+            cluster.freeze(node);
+            run.go_on(ms(*frozen));
+        });
         cluster.thaw(node);
         run.healed("a frozen broker");
         cluster.heal();
     }
 }
 
+fn swallowed() -> u64 {
+    Cluster::shared().proxies().map(|proxy| proxy.counts(ApiKey::Produce).responses_swallowed).sum()
+}
+
 /// Brokers carry requests out and their answers never arrive: the connection is lost instead, or stays and is silent.
 pub fn acknowledgements_lost(run: &Run) {
     let cluster = Cluster::shared();
+    for (proxy, number) in cluster.proxies().zip(0..) {
+        proxy.seed(seed().wrapping_add(number));
+    }
     for (then_reset, lasts) in form(&[(true, 5_000)][..], &[(true, 60_000), (false, 60_000)]) {
+        let before = swallowed();
         for proxy in cluster.proxies() {
             proxy.swallow_responses(ApiKey::Produce, 0.05, *then_reset);
         }
         run.go_on(ms(*lasts));
         pass();
+        assert!(swallowed() > before, "no acknowledgement was lost");
         run.healed("loss of acknowledgements");
     }
 }
@@ -93,12 +108,16 @@ pub fn acknowledgements_lost(run: &Run) {
 pub fn black_hole(run: &Run) {
     let cluster = Cluster::shared();
     for lasts in form(&[4_000][..], &[4_000, 20_000]) {
-        cluster.proxy(draw_node(run)).black_hole();
-        run.go_on(ms(*lasts));
-        for proxy in cluster.proxies() {
-            proxy.black_hole();
-        }
-        run.go_on(ms(*lasts));
+        run.noticed("a black hole", || {
+            cluster.proxy(draw_node(run)).black_hole();
+            run.go_on(ms(*lasts));
+        });
+        run.noticed("black holes", || {
+            for proxy in cluster.proxies() {
+                proxy.black_hole();
+            }
+            run.go_on(ms(*lasts));
+        });
         pass();
         run.healed("a black hole");
     }
@@ -107,14 +126,16 @@ pub fn black_hole(run: &Run) {
 /// Connections are closed and opened again and again.
 pub fn flapping(run: &Run) {
     let cluster = Cluster::shared();
-    for _ in 0..form(6, 60) {
-        for proxy in cluster.proxies() {
-            proxy.cut();
+    run.noticed("flapping", || {
+        for _ in 0..form(6, 60) {
+            for proxy in cluster.proxies() {
+                proxy.cut();
+            }
+            run.go_on(ms(u64::try_from(run.draw(100..600)).unwrap()));
+            pass();
+            run.go_on(ms(u64::try_from(run.draw(100..600)).unwrap()));
         }
-        run.go_on(ms(u64::try_from(run.draw(100..600)).unwrap()));
-        pass();
-        run.go_on(ms(u64::try_from(run.draw(100..600)).unwrap()));
-    }
+    });
     run.healed("flapping");
 }
 
@@ -129,8 +150,13 @@ pub fn too_few_in_sync(run: &Run) {
     need("3");
     for _ in 0..form(1, 4) {
         let node = draw_node(run);
-        cluster.freeze(node);
-        run.go_on(BELIEVED);
+        run.noticed("a lack of replicas", || {
+            cluster.freeze(node);
+            for topic in &run.topics.known {
+                cluster.wait_in_sync(topic, 0, 2);
+            }
+            run.go_on(BELIEVED);
+        });
         cluster.thaw(node);
         run.healed("a lack of replicas");
         cluster.heal();
@@ -149,7 +175,7 @@ pub fn leaders_move(run: &Run) {
 
 pub fn sidecars_killed(run: &Run) {
     for _ in 0..form(3, 20) {
-        run.kill_sidecar();
+        run.noticed("a killed sidecar", || run.kill_sidecar());
         run.healed("a killed sidecar");
         run.go_on(ms(u64::try_from(run.draw(0..500)).unwrap()));
     }
@@ -157,7 +183,7 @@ pub fn sidecars_killed(run: &Run) {
 
 pub fn sidecars_stopped(run: &Run) {
     for _ in 0..form(2, 10) {
-        run.stop_sidecar();
+        run.noticed("a stopped sidecar", || run.stop_sidecar());
         run.healed("a stopped sidecar");
     }
 }
@@ -194,8 +220,10 @@ pub fn access_taken_away(run: &Run) {
     let cluster = Cluster::shared();
     for operation in form(&[Operation::Write][..], &[Operation::Write, Operation::All, Operation::Write]) {
         let denial = Acl::deny(cluster.user(), *operation, Resource::Topic(run.draw_topic().to_owned()));
-        cluster.add_acl(&denial);
-        run.go_on(form(ms(2_000), ms(10_000)));
+        run.noticed("loss of access", || {
+            cluster.add_acl(&denial);
+            run.go_on(form(ms(2_000), ms(10_000)));
+        });
         cluster.remove_acl(&denial);
         run.healed("loss of access");
     }

@@ -123,10 +123,14 @@ impl Ledger {
     pub fn is_well(&self, callers: usize, since_ms: u64, calm_ms: u64) -> bool {
         let now_ms = self.now_ms();
         let is_calm = |at_ms: u64| at_ms + calm_ms <= now_ms;
-        let succeeded = self.succeeded_ms.lock().unwrap();
         is_calm(since_ms)
             && is_calm(*self.failed_ms.lock().unwrap())
-            && succeeded.values().filter(|at_ms| **at_ms >= since_ms).count() == callers
+            && self.served_since(since_ms) == callers
+    }
+
+    /// How many callers have brought one that succeeded since then.
+    pub fn served_since(&self, since_ms: u64) -> usize {
+        self.succeeded_ms.lock().unwrap().values().filter(|at_ms| **at_ms >= since_ms).count()
     }
 
     pub fn take(&self) -> Vec<Attempt> {

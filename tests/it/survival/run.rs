@@ -9,7 +9,9 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use testkit::{
     Cluster, ReadRecord, Sidecar, SidecarBuilder, Signal, eventually,
-    history::{Bounds, Deletion, Found, Healing, History, Letter, Life, LifeEnd, Output, Place, Sample},
+    history::{
+        Attempt, Bounds, Deletion, Found, Healing, History, Letter, Life, LifeEnd, Output, Place, Sample,
+    },
     read_topic, try_eventually,
 };
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -32,6 +34,8 @@ const PARTITIONS: i32 = 6;
 const WITHIN: Duration = Duration::from_secs(10);
 /// For how long nothing may fail until the load counts as well.
 const CALM_MS: u64 = 1_500;
+/// A call that takes so long has met a fault: else they take milliseconds.
+const NOTICED_MS: u64 = 250;
 /// For how long a load that is not well in time is looked at: longer than a call takes.
 const LOOKED_AT: Duration = Duration::from_secs(6);
 /// How often the process is looked at.
@@ -56,6 +60,13 @@ pub struct Plan {
     pub topic_configs: &'static [(&'static str, &'static str)],
 }
 
+/// A fault, and when it was there.
+struct Broken {
+    fault: String,
+    from_ms: u64,
+    until_ms: u64,
+}
+
 /// A run while it goes on.
 pub struct Run {
     pub topics: Topics,
@@ -64,6 +75,8 @@ pub struct Run {
     ledger: Arc<Ledger>,
     sidecar: Mutex<Sidecar>,
     history: Mutex<History>,
+    /// What callers must have noticed.
+    broken: Mutex<Vec<Broken>>,
     random: Mutex<StdRng>,
 }
 
@@ -124,6 +137,7 @@ impl Run {
             ledger: Arc::new(Ledger::new(Target { life: 0, address: sidecar.grpc_address() })),
             sidecar: Mutex::new(sidecar),
             history: Mutex::new(history),
+            broken: Mutex::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed())),
         }
     }
@@ -174,6 +188,14 @@ impl Run {
         try_eventually(period, || None::<()>);
     }
 
+    /// Breaks something that callers must notice before this returns: else the load has not met it.
+    pub fn noticed(&self, fault: &str, breaking: impl FnOnce()) {
+        let from_ms = self.ledger.now_ms();
+        breaking();
+        let until_ms = self.ledger.now_ms();
+        self.broken.lock().unwrap().push(Broken { fault: fault.to_owned(), from_ms, until_ms });
+    }
+
     /// Draws a number within a range.
     pub fn draw(&self, range: std::ops::Range<i32>) -> i32 {
         self.random.lock().unwrap().random_range(range)
@@ -193,7 +215,9 @@ impl Run {
         });
         let within_ms = u64::try_from(WITHIN.as_millis()).unwrap();
         let until_ms = self.ledger.now_ms();
-        self.history().healings.push(Healing { fault: fault.to_owned(), at_ms, within_ms, until_ms });
+        let unserved = CALLERS + STREAMERS - self.ledger.served_since(at_ms);
+        let fault = fault.to_owned();
+        self.history().healings.push(Healing { fault, at_ms, within_ms, until_ms, unserved });
     }
 
     /// Has a text looked for in all that the sidecar says.
@@ -282,6 +306,9 @@ impl Run {
         let untrue = told.keys().find(|how| how.ends_with("KAFKA_AUTHENTICATION_FAILED"));
         assert_eq!(untrue, None, "{name}: {told:?}");
         assert!(!history.letters.is_empty(), "{name}: no record failed for good");
+        for broken in self.broken.lock().unwrap().iter() {
+            assert!(broken.is_noticed(&history.attempts), "{name}: nobody noticed {}", broken.fault);
+        }
         let violations = history.violations();
         let shown: Vec<_> = violations.iter().take(SHOWN).map(ToString::to_string).collect();
         let log = &log[log.len().saturating_sub(LINES)..];
@@ -292,6 +319,18 @@ impl Run {
             shown.join("\n"),
             log.join("\n")
         );
+    }
+}
+
+impl Broken {
+    /// Returns whether one that was under way then failed by no fault of its own, or took long.
+    fn is_noticed(&self, attempts: &[Attempt]) -> bool {
+        let under_way = |attempt: &&Attempt| {
+            !attempt.is_doomed && attempt.begun_ms <= self.until_ms && attempt.ended_ms >= self.from_ms
+        };
+        let has_met_it =
+            |attempt: &Attempt| !attempt.outcome.is_ok() || attempt.ended_ms - attempt.begun_ms >= NOTICED_MS;
+        attempts.iter().filter(under_way).any(has_met_it)
     }
 }
 

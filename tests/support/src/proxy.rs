@@ -113,6 +113,11 @@ impl FaultProxy {
         self.shared.change(|rules| rules.swallows.insert(Aim::anybody(key.wire()), swallow));
     }
 
+    /// Draws chances from this seed from now on.
+    pub fn seed(&self, seed: u64) {
+        self.shared.seed(seed);
+    }
+
     /// What was done to requests of a type since the start.
     pub fn counts(&self, key: ApiKey) -> Counts {
         self.shared.counts(&Aim::anybody(key.wire()))

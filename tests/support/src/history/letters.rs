@@ -14,7 +14,7 @@ pub enum ToldLetter {
     Open,
     /// There is none, for this reason.
     Failed(String),
-    /// It is there; the offset is none where the broker did not say it.
+    /// It is there.
     At(Place),
 }
 

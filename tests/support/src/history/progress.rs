@@ -13,6 +13,8 @@ pub struct Healing {
     pub within_ms: u64,
     /// Until when nothing else was broken.
     pub until_ms: u64,
+    /// How many callers had no success from then to there.
+    pub unserved: usize,
 }
 
 pub(super) fn violations(history: &History) -> Vec<Violation> {
@@ -23,7 +25,7 @@ pub(super) fn violations(history: &History) -> Vec<Violation> {
 }
 
 fn of_cure(history: &History, healing: &Healing) -> Vec<String> {
-    let Healing { fault, at_ms, within_ms, until_ms } = healing;
+    let Healing { fault, at_ms, within_ms, until_ms, unserved } = healing;
     let well_ms = at_ms + within_ms;
     let mut told = Vec::new();
     let failed = failures(history, healing).filter(|attempt| attempt.begun_ms > well_ms);
@@ -34,6 +36,12 @@ fn of_cure(history: &History, healing: &Healing) -> Vec<String> {
     let mut brought = brought(history, healing);
     if !brought.any(|attempt| attempt.outcome.is_ok() && attempt.begun_ms <= well_ms) {
         told.push(format!("nothing succeeds in the {within_ms} ms after {fault} was cured"));
+    }
+    if *unserved > 0 {
+        told.push(format!(
+            "{unserved} callers have no success in the {} ms after {fault} was cured",
+            until_ms - at_ms
+        ));
     }
     let samples = history.samples.iter().filter(|sample| (*at_ms..=*until_ms).contains(&sample.at_ms));
     let last = samples.clone().max_by_key(|sample| sample.at_ms);

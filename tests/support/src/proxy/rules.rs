@@ -167,6 +167,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn seed(&self, seed: u64) {
+        *self.chance.lock() = StdRng::seed_from_u64(seed);
+    }
+
     /// Changes the rules and wakes every connection.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Rules) -> T) {
         self.rules.send_modify(|rules| {

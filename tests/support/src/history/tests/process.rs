@@ -39,6 +39,7 @@ fn progress_that_does_not_come_back_is_found() {
             },
             // All went well only before the cure, and then nothing was answered.
             |history| history.healings[0].at_ms = 210,
+            |history| history.healings[0].unserved = 1,
             |history| history.samples[0].is_ready = false,
             |history| history.lives[1].end = Some(LifeEnd::Died),
         ],
