@@ -73,7 +73,7 @@ struct Known {
     fetched: Instant,
     /// What it takes; none where nothing was learnt yet.
     rules: Option<Learnt>,
-    /// When its rules were asked for in vain the last time.
+    /// When its rules were asked for the last time, where that was in vain.
     vain: Option<Instant>,
 }
 
@@ -265,9 +265,9 @@ impl Topics {
     }
 
     /// Notes what was learnt of the topic's rules, and wakes whoever waits for them; none where nothing was.
-    fn settle_rules(&self, topic: &Topic, learnt: Option<Learnt>) {
+    fn settle_rules(&self, topic: &Topic, learnt: Option<Learnt>, asked: Instant) {
         if let Some(known) = self.known.write().get_mut(topic) {
-            known.vain = (!learnt::is_told_now(learnt)).then(Instant::now);
+            known.vain = (!learnt::is_told_now(learnt)).then_some(asked);
             known.rules = learnt.or(known.rules);
         }
         self.rules_pending.lock().remove(topic);

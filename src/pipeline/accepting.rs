@@ -157,10 +157,13 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    /// Takes the record's part of the budget, and of its tenant's: a record that waits for its topic holds them already.
+    /// Takes the record's part of the budget, and of its tenant's: a record that waits for its topic holds them already, and its dead
+    /// letter is not counted once more.
     fn share(&self, record: &Record) -> Result<Share, Failure> {
         let mut share = self.sender.budget.take(record.bytes())?;
-        if let Some(tenant) = record.header(TENANT_HEADER).flatten() {
+        if self.content == Content::Records
+            && let Some(tenant) = record.header(TENANT_HEADER).flatten()
+        {
             share.hold_of_tenant(tenant)?;
         }
         Ok(share)

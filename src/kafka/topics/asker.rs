@@ -26,8 +26,9 @@ use crate::{
 const FETCH_MS_MAX: u64 = 1_000;
 /// The same of the questions for a topic's rules; shorter than anybody waits for them, so that who is told only a part hears of it.
 const RULES_FETCH_MS_MAX: u64 = 800;
-/// How many topics are counted for each whose rules somebody waits for: where these get no answer they take the longest.
-const COUNTED_PER_RULES: usize = 8;
+/// For how long topics are counted before the rules that somebody waits for are asked for, in milliseconds: where those get no answer
+/// they take the longest.
+const COUNTING_MS: u64 = 200;
 /// Of so many turns one is a refresh's, whoever waits.
 const TURNS_PER_REFRESH: u64 = 16;
 /// How long the thread rests after a fetch that settled nothing, and between knocks at an absent cluster, in milliseconds.
@@ -85,7 +86,7 @@ impl Asker {
 
     /// Answers until the sidecar stops.
     pub(super) fn run(mut self) {
-        while !self.topics.stop.load(Ordering::Acquire) {
+        while !self.is_stopping() {
             if !self.reachability.is_connected() {
                 self.knock();
                 continue;
@@ -96,9 +97,9 @@ impl Asker {
             self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
             let is_awaited = !self.asked.is_empty() || !self.rules_asked.is_empty();
             // Both, so that neither waits for as long as the other one gets no answer.
-            for _ in 0..COUNTED_PER_RULES {
-                let Some(topic) = self.next_awaited() else { break };
-                self.count(topic);
+            self.count_awaited();
+            if self.is_stopping() {
+                break;
             }
             if let Some(topic) = self.rules_asked.pop_front() {
                 self.fetch_rules(&topic);
@@ -116,14 +117,29 @@ impl Asker {
         self.topics.settle_all();
     }
 
+    fn is_stopping(&self) -> bool {
+        self.topics.stop.load(Ordering::Acquire)
+    }
+
+    /// Counts topics that somebody waits for, each once, until one is not settled or for a while.
+    fn count_awaited(&mut self) {
+        let begun = Instant::now();
+        for _ in 0..self.asked.len() {
+            let Some(topic) = self.next_awaited() else { return };
+            if !self.count(topic) || begun.elapsed() >= Duration::from_millis(COUNTING_MS) {
+                return;
+            }
+        }
+    }
+
     /// Returns the next topic that somebody waits for; the others are forgotten.
     fn next_awaited(&mut self) -> Option<Topic> {
         std::iter::from_fn(|| self.asked.pop_front()).find(|topic| self.topics.is_awaited(topic))
     }
 
     /// Asks for a topic's partition count, and for its rules: before it where the topic is new, so that its first record is held
-    /// against them, else when nothing else is to be asked.
-    fn count(&mut self, topic: Topic) {
+    /// against them, else when nothing else is to be asked. Returns whether the topic is settled.
+    fn count(&mut self, topic: Topic) -> bool {
         let begun = Instant::now();
         let is_new = !self.topics.is_there(&topic) && !self.topics.settings.are_made_by_asking;
         let has_asked = is_new && self.patience.is_left(begun);
@@ -132,28 +148,38 @@ impl Asker {
             match self.ask_rules(&topic) {
                 Told::Rules(told) => learnt = told,
                 // The count of what is not there is not asked for: librdkafka keeps for good whatever name that is asked of.
-                Told::Failed(failure) => return self.topics.settle(&topic, &Err(failure), None),
+                Told::Failed(failure) => {
+                    self.topics.settle(&topic, &Err(failure), None);
+                    return true;
+                }
             }
+        }
+        if self.is_stopping() {
+            return false;
         }
         let is_told = is_told_now(learnt);
         let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
         let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
         let is_there = answer.is_ok();
-        if is_there && has_asked && !is_told && self.patience.untold(&topic, is_silence, begun) {
+        // Silence counts whatever name was asked for.
+        let is_in_vain = has_asked && !is_told && (is_there || is_silence);
+        if is_in_vain && self.patience.untold(&topic, is_silence, begun) && is_there {
             return self.again(topic);
         }
         self.topics.settle(&topic, &answer, learnt);
         if is_there && !is_told && !self.rules.contains(&topic) {
             self.rules.push_back(topic);
         }
+        true
     }
 
-    /// Asks for a topic once more where it is still waited for, after the others; a broker in trouble is not hammered.
-    fn again(&mut self, topic: Topic) {
+    /// Asks for a topic once more where it is still waited for, after the others; a broker in trouble is not hammered. It is not settled.
+    fn again(&mut self, topic: Topic) -> bool {
         if self.topics.is_awaited(&topic) {
             self.asked.push_back(topic);
         }
         self.collect(Duration::from_millis(REST_MS));
+        false
     }
 
     fn knock(&mut self) {
@@ -220,12 +246,13 @@ impl Asker {
     /// Asks what a topic takes, on behalf of whoever waits for it; a failure is not tried again before somebody asks, or the
     /// topic is refreshed.
     fn fetch_rules(&mut self, topic: &Topic) {
+        let asked = Instant::now();
         let told = self.topics.is_there(topic).then(|| self.ask_rules(topic));
         if let Some(Told::Failed(_)) = told {
             self.topics.forget(topic);
         }
         let learnt = if let Some(Told::Rules(learnt)) = told { learnt } else { None };
-        self.topics.settle_rules(topic, learnt);
+        self.topics.settle_rules(topic, learnt, asked);
     }
 
     /// Asks what a topic takes.

@@ -214,9 +214,10 @@ impl<W, F: Clone> Window<W, F> {
         match place.map(|place| &mut place.state) {
             Some(State::OnItsWay(others)) => {
                 let others = &mut others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0;
-                // Before there is to be more room: each is looked at a few times at most.
+                // Before there is to be more room, which doubles: each is looked at a few times at most.
                 if others.len() == others.capacity() {
                     others.retain(awaited);
+                    others.reserve(others.len().max(1));
                 }
                 others.extend(waits.take());
                 Found::Attached
