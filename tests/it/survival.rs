@@ -15,10 +15,14 @@ mod ledger;
 mod run;
 mod streams;
 
-use self::run::{Plan, Run};
+use self::{
+    drawn::{Drawn, Topics},
+    run::{Plan, Run},
+};
 use crate::client::{over_tls, through_proxies};
 
 crate::tests!(
+    a_seed_draws_the_same_load_each_time,
     brokers_crash_in_turn,
     all_brokers_are_away,
     brokers_freeze,
@@ -52,6 +56,23 @@ const PROXIED: Plan = Plan { start: through_proxies, ..DIRECT };
 
 /// Smaller than a run of this load after an outage, larger than any of its records but those that are to be refused.
 const SMALL: &[(&str, &str)] = &[("max.message.bytes", "30000")];
+
+fn a_seed_draws_the_same_load_each_time() {
+    let [unknown, forbidden, compacted] = ["none", "readonly", "compacted"].map(ToOwned::to_owned);
+    let topics = Topics { known: vec!["a".to_owned(), "b".to_owned()], unknown, forbidden, compacted };
+    // In any order: what becomes of one decides nothing about the next.
+    let load = |seed: u64| -> Vec<_> {
+        let drawn =
+            (0..1_000).rev().map(|number| Drawn::draw((seed, number), &topics, &number.to_string()).record());
+        drawn.collect()
+    };
+    let forth: Vec<_> =
+        (0..1_000).map(|number| Drawn::draw((1, number), &topics, &number.to_string()).record()).collect();
+    let mut back = load(1);
+    back.reverse();
+    assert!(forth == back, "the same seed draws the same");
+    assert!(load(1) != load(2), "another one draws others");
+}
 
 fn brokers_crash_in_turn() {
     Run::through(DIRECT, "brokers crash", faults::brokers_crash);
