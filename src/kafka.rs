@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod classify;
+pub mod code;
 pub mod committed;
 pub mod context;
 pub mod embedded;

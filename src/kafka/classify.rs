@@ -1,85 +1,183 @@
-//! Owns the only list of Kafka's error codes: what each means for a record, as a [`Failure`].
-//! Must stay the one place with a wildcard over codes; what is not listed is named in the failure, never swallowed.
+//! Owns the only list of Kafka's error codes: what each means, from which follows what is said of a record and of a unit.
+//! Must stay the one place that tells codes apart; what is not listed is a passing error that is named, never none at all.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "Kafka has some 250 codes and gains more; those that are not listed are named in the failure"
-)]
+use std::borrow::Cow;
 
-use rdkafka::{error::RDKafkaErrorCode as Code, types::RDKafkaRespErr};
-
-use super::ffi::{self, MessageStatus};
+use super::{code::ErrorCode as Code, ffi::MessageStatus};
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
     retry::Fault,
 };
 
+/// What a code means for whoever wanted to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// A record, or a batch of them, is larger than Kafka takes.
+    RecordTooLarge,
+    /// The offsets to commit, or the texts beside them, are larger than Kafka takes.
+    OffsetsTooLarge,
+    /// Kafka refuses the request for what is in it, and would refuse it again.
+    Rejected,
+    /// The topic or partition is not there.
+    NoTopic,
+    /// The principal may not do that.
+    Forbidden,
+    /// Kafka does not let the principal in at all, or TLS failed.
+    Credentials,
+    /// The consumer is no longer the member that it says.
+    StaleConsumer,
+    /// The producer is not, or no longer, what the brokers know: another one has to take its place.
+    Producer,
+    /// The client's own queue is full.
+    QueueFull,
+    /// What may pass: lost connections, elections, too few replicas, a coordinator that moves, and every code without a line here.
+    Passing,
+}
+
+/// Says what a code means: the one table.
+const fn meaning(code: Code) -> Meaning {
+    match code {
+        Code::MSG_SIZE_TOO_LARGE | Code::RECORD_LIST_TOO_LARGE | Code::INVALID_MSG_SIZE => {
+            Meaning::RecordTooLarge
+        }
+        Code::OFFSET_METADATA_TOO_LARGE | Code::INVALID_COMMIT_OFFSET_SIZE => Meaning::OffsetsTooLarge,
+        Code::INVALID_MSG
+        | Code::INVALID_RECORD
+        | Code::INVALID_TIMESTAMP
+        | Code::POLICY_VIOLATION
+        | Code::UNSUPPORTED_FOR_MESSAGE_FORMAT
+        | Code::UNSUPPORTED_COMPRESSION_TYPE
+        | Code::UNSUPPORTED_VERSION
+        | Code::LOCAL_UNSUPPORTED_FEATURE
+        | Code::LOCAL_INVALID_ARG
+        | Code::INVALID_REQUIRED_ACKS
+        | Code::INVALID_GROUP_ID => Meaning::Rejected,
+        Code::UNKNOWN_TOPIC_OR_PART
+        | Code::INVALID_TOPIC
+        | Code::UNKNOWN_TOPIC_ID
+        | Code::LOCAL_UNKNOWN_TOPIC
+        | Code::LOCAL_UNKNOWN_PARTITION => Meaning::NoTopic,
+        Code::TOPIC_AUTHORIZATION_FAILED
+        | Code::GROUP_AUTHORIZATION_FAILED
+        | Code::CLUSTER_AUTHORIZATION_FAILED
+        | Code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Meaning::Forbidden,
+        Code::LOCAL_AUTHENTICATION
+        | Code::SASL_AUTHENTICATION_FAILED
+        | Code::UNSUPPORTED_SASL_MECHANISM
+        | Code::ILLEGAL_SASL_STATE
+        | Code::SECURITY_DISABLED
+        | Code::LOCAL_SSL => Meaning::Credentials,
+        Code::UNKNOWN_MEMBER_ID
+        | Code::ILLEGAL_GENERATION
+        | Code::FENCED_INSTANCE_ID
+        | Code::UNRELEASED_INSTANCE_ID
+        | Code::STALE_MEMBER_EPOCH
+        | Code::FENCED_MEMBER_EPOCH
+        | Code::GROUP_ID_NOT_FOUND
+        | Code::REBALANCE_IN_PROGRESS => Meaning::StaleConsumer,
+        Code::INVALID_PRODUCER_ID_MAPPING
+        | Code::UNKNOWN_PRODUCER_ID
+        | Code::INVALID_PRODUCER_EPOCH
+        | Code::PRODUCER_FENCED
+        | Code::LOCAL_FENCED
+        | Code::LOCAL_FATAL
+        | Code::INVALID_TXN_STATE
+        | Code::TRANSACTIONAL_ID_NOT_FOUND
+        | Code::OUT_OF_ORDER_SEQUENCE_NUMBER
+        | Code::DUPLICATE_SEQUENCE_NUMBER => Meaning::Producer,
+        Code::LOCAL_QUEUE_FULL => Meaning::QueueFull,
+        _ => Meaning::Passing,
+    }
+}
+
+impl Meaning {
+    /// Gives the reason of a record that is surely not in the log.
+    const fn of_record(self) -> Reason {
+        match self {
+            Self::RecordTooLarge | Self::OffsetsTooLarge => Reason::RecordTooLarge,
+            Self::Rejected => Reason::RecordRejected,
+            Self::NoTopic => Reason::TopicNotFound,
+            Self::Forbidden => Reason::NotAuthorized,
+            Self::Credentials => Reason::KafkaAuthenticationFailed,
+            Self::QueueFull => Reason::QueueFull,
+            // Also a purge at shutdown: the record is not written, and the same record may be sent again.
+            Self::StaleConsumer | Self::Producer | Self::Passing => Reason::BrokersUnavailable,
+        }
+    }
+
+    /// Gives the reason of a unit that is surely not committed.
+    const fn of_unit(self) -> Reason {
+        match self {
+            Self::RecordTooLarge | Self::OffsetsTooLarge => Reason::RecordTooLarge,
+            Self::Rejected => Reason::RecordRejected,
+            Self::NoTopic => Reason::TopicNotFound,
+            Self::Forbidden => Reason::NotAuthorized,
+            Self::Credentials => Reason::KafkaAuthenticationFailed,
+            Self::StaleConsumer => Reason::ConsumerFenced,
+            // Also a transaction's own time-out, which looks like fencing; that another has the id is told apart before (`lane`).
+            Self::QueueFull | Self::Producer | Self::Passing => Reason::TransactionAborted,
+        }
+    }
+}
+
 /// Turns the code of a failed delivery, and what is known of its persistence, into a failure.
 #[must_use]
 pub fn delivery(code: Code, status: MessageStatus, topic: &Topic, partition: i32) -> Failure {
     let reason = match status {
-        MessageStatus::NotPersisted => not_written(code),
+        MessageStatus::NotPersisted => meaning(code).of_record(),
         MessageStatus::PossiblyPersisted | MessageStatus::Persisted => Reason::DeliveryUnknown,
     };
-    let name = name(code);
-    Failure::new(reason, sentence(reason, topic, name)).topic(topic).partition(partition).kafka_error(name)
+    let name = code.name();
+    Failure::new(reason, sentence(reason, topic, &name)).topic(topic).partition(partition).kafka_error(name)
 }
 
-/// Turns the error of a topic's metadata into a failure; `None` where the topic is there or will soon be.
-#[must_use]
-pub fn topic_metadata(code: RDKafkaRespErr, topic_name: &Topic) -> Option<Failure> {
-    topic(Code::from(code), topic_name)
-}
-
-/// Turns an error about a topic into a failure; `None` where the topic is there or will soon be.
+/// Turns an error about a topic into a failure; `None` if the topic is there or will soon be.
 #[must_use]
 pub fn topic(code: Code, topic: &Topic) -> Option<Failure> {
-    let reason = match code {
-        Code::NoError | Code::LeaderNotAvailable => return None,
-        Code::InvalidTopic => Reason::TopicNotFound,
-        _ => not_written(code),
-    };
-    let name = name(code);
-    Some(Failure::new(reason, sentence(reason, topic, name)).topic(topic).kafka_error(name))
+    if matches!(code, Code::NO_ERROR | Code::LEADER_NOT_AVAILABLE) {
+        return None;
+    }
+    let (reason, name) = (meaning(code).of_record(), code.name());
+    Some(Failure::new(reason, sentence(reason, topic, &name)).topic(topic).kafka_error(name))
 }
 
 /// Returns whether librdkafka refused a record, or a whole batch with it, for its size.
 #[must_use]
 pub fn is_too_large(code: Code) -> bool {
-    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize)
+    meaning(code) == Meaning::RecordTooLarge
 }
 
 /// Returns whether a record was refused because the broker refused another one of its batch (KIP-467).
 #[must_use]
 pub fn is_anothers(code: Code) -> bool {
-    matches!(code, Code::InvalidDifferentRecord)
+    code == Code::LOCAL_INVALID_DIFFERENT_RECORD
 }
 
 /// Returns whether the broker refused a record for what it is, or one of its batch: where exactly one is at fault, librdkafka
 /// (2.12.1, `rd_kafka_dr_msgq0`) tells its error of them all.
 #[must_use]
 pub fn is_rejected(code: Code) -> bool {
-    matches!(code, Code::InvalidRecord | Code::InvalidTimestamp)
+    matches!(code, Code::INVALID_RECORD | Code::INVALID_TIMESTAMP)
 }
 
 /// Returns whether librdkafka did not try to send a record because its producer met a fatal error or was given up.
 #[must_use]
-pub fn is_of_producer(code: Code) -> bool {
-    matches!(code, Code::Fatal | Code::PurgeQueue)
+pub fn is_unsent(code: Code) -> bool {
+    matches!(code, Code::LOCAL_FATAL | Code::LOCAL_PURGE_QUEUE)
 }
 
 /// Returns whether librdkafka gave a record up because its time was over.
 #[must_use]
 pub fn is_out_of_retries(code: Code) -> bool {
-    matches!(code, Code::MessageTimedOut)
+    code == Code::LOCAL_MSG_TIMED_OUT
 }
 
 /// Says what is known of why a record was not delivered that is surely not written.
 #[must_use]
 pub fn fault(code: Code) -> Fault {
     match code {
-        code if is_of_producer(code) => Fault::Unsent,
+        code if is_unsent(code) => Fault::Unsent,
         code if is_too_large(code) => Fault::TooLarge,
         code if is_anothers(code) => Fault::Anothers,
         code if is_rejected(code) => Fault::Rejected,
@@ -90,43 +188,49 @@ pub fn fault(code: Code) -> Fault {
 /// Returns whether a coordinator says that the producer's epoch is no longer that of its transactional id.
 #[must_use]
 pub fn is_fenced(code: Code) -> bool {
-    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+    matches!(code, Code::LOCAL_FENCED | Code::PRODUCER_FENCED | Code::INVALID_PRODUCER_EPOCH)
+}
+
+/// Returns whether an error is about the producer, and not about what it carries: only another producer mends it.
+#[must_use]
+pub fn is_of_producer(code: Code) -> bool {
+    meaning(code) == Meaning::Producer
+}
+
+/// Returns whether an error that a group's offsets met is the fault of one of several units, and not of their consumer.
+#[must_use]
+pub fn is_of_one_unit(code: Code) -> bool {
+    matches!(meaning(code), Meaning::OffsetsTooLarge | Meaning::Rejected) || is_of_topic(code)
 }
 
 /// Returns whether a failed delivery only says that its transaction had failed before.
 #[must_use]
 pub fn is_consequence(code: Code) -> bool {
-    matches!(code, Code::PurgeQueue | Code::PurgeInflight | Code::State)
+    matches!(code, Code::LOCAL_PURGE_QUEUE | Code::LOCAL_PURGE_INFLIGHT | Code::LOCAL_STATE)
 }
 
 /// Returns whether an error is about a topic: it is not there, or forbidden.
 #[must_use]
 pub fn is_of_topic(code: Code) -> bool {
-    matches!(
-        code,
-        Code::TopicAuthorizationFailed
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-    )
+    code == Code::TOPIC_AUTHORIZATION_FAILED || meaning(code) == Meaning::NoTopic
 }
 
 /// Returns whether brokers do not know a question.
 #[must_use]
 pub fn is_unsupported(code: Code) -> bool {
-    matches!(code, Code::UnsupportedFeature | Code::UnsupportedVersion)
+    matches!(code, Code::LOCAL_UNSUPPORTED_FEATURE | Code::UNSUPPORTED_VERSION)
 }
 
 /// Returns whether the principal may not ask, or do, that with a topic.
 #[must_use]
 pub fn is_denied(code: Code) -> bool {
-    matches!(code, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)
+    matches!(code, Code::TOPIC_AUTHORIZATION_FAILED | Code::CLUSTER_AUTHORIZATION_FAILED)
 }
 
 /// Returns whether a topic is not there.
 #[must_use]
 pub fn is_gone(code: Code) -> bool {
-    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic)
+    matches!(code, Code::UNKNOWN_TOPIC_OR_PART | Code::LOCAL_UNKNOWN_TOPIC)
 }
 
 /// Returns whether asking again for committed offsets may help: a transaction is about to end, or a coordinator to be found.
@@ -134,52 +238,37 @@ pub fn is_gone(code: Code) -> bool {
 pub fn may_be_known_later(code: Code) -> bool {
     matches!(
         code,
-        Code::UnstableOffsetCommit
-            | Code::NotCoordinator
-            | Code::CoordinatorNotAvailable
-            | Code::CoordinatorLoadInProgress
-            | Code::OperationTimedOut
-            | Code::BrokerTransportFailure
-            | Code::WaitingForCoordinator
+        Code::UNSTABLE_OFFSET_COMMIT
+            | Code::NOT_COORDINATOR
+            | Code::COORDINATOR_NOT_AVAILABLE
+            | Code::COORDINATOR_LOAD_IN_PROGRESS
+            | Code::LOCAL_TIMED_OUT
+            | Code::LOCAL_TRANSPORT
+            | Code::LOCAL_WAIT_COORD
     )
 }
 
 /// Says why a group's committed offsets are not known.
 #[must_use]
 pub fn offsets(code: Code, group: &str) -> Failure {
-    let reason = match code {
-        Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed => Reason::NotAuthorized,
-        _ => Reason::BrokersUnavailable,
-    };
-    let name = name(code);
-    Failure::new(reason, format!("the committed offsets of group {group} cannot be read: {name}"))
-        .kafka_error(name)
+    let name = code.name();
+    let sentence = format!("the committed offsets of group {group} cannot be read: {name}");
+    Failure::new(meaning(code).of_record(), sentence).kafka_error(name)
 }
 
 /// Says why a transaction was aborted; it is then surely not committed. `what` names what Kafka refused.
 #[must_use]
 pub fn aborted(code: Code, what: &str) -> Failure {
-    let reason = match code {
-        Code::UnknownMemberId
-        | Code::IllegalGeneration
-        | Code::FencedInstanceId
-        | Code::StaleMemberEpoch
-        | Code::FencedMemberEpoch
-        | Code::RebalanceInProgress => Reason::ConsumerFenced,
-        Code::GroupAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed
-        | Code::TopicAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => Reason::TopicNotFound,
-        Code::InvalidTimestamp | Code::InvalidRecord | Code::InvalidMessage | Code::PolicyViolation => {
-            Reason::RecordRejected
+    let name = code.name();
+    let sentence = match meaning(code) {
+        Meaning::OffsetsTooLarge => {
+            format!(
+                "the transaction was aborted, because the offsets with their metadata are too large: {name}"
+            )
         }
-        code if is_too_large(code) => Reason::RecordTooLarge,
-        // Also a transaction's own time-out, which looks like fencing; that another has the id is told apart before (`lane`).
-        _ => Reason::TransactionAborted,
+        _ => format!("the transaction was aborted, {what}: {name}"),
     };
-    let name = name(code);
-    Failure::new(reason, format!("the transaction was aborted, {what}: {name}")).kafka_error(name)
+    Failure::new(meaning(code).of_unit(), sentence).kafka_error(name)
 }
 
 /// What a client-wide error says about the connection.
@@ -205,47 +294,20 @@ const LOST: &[&str] = &["Local: Broker transport failure", "Local: Timed out"];
 #[must_use]
 pub fn client_error(code: Code, sentence: &str) -> ClientError {
     match code {
-        Code::Authentication if LOST.iter().any(|lost| sentence.contains(lost)) => ClientError::Connection,
-        Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::IllegalSASLState
-        | Code::SSL => ClientError::Refused,
-        Code::Fatal | Code::ClusterAuthorizationFailed => ClientError::Fatal,
-        Code::AllBrokersDown => ClientError::AllBrokersDown,
+        Code::LOCAL_AUTHENTICATION if LOST.iter().any(|lost| sentence.contains(lost)) => {
+            ClientError::Connection
+        }
+        Code::LOCAL_FATAL | Code::CLUSTER_AUTHORIZATION_FAILED => ClientError::Fatal,
+        Code::LOCAL_ALL_BROKERS_DOWN => ClientError::AllBrokersDown,
+        code if meaning(code) == Meaning::Credentials => ClientError::Refused,
         _ => ClientError::Connection,
     }
 }
 
 /// Returns Kafka's name of the code.
 #[must_use]
-pub fn name(code: Code) -> &'static str {
-    ffi::error_name(code)
-}
-
-/// Gives the reason of a record that is surely not in the log.
-fn not_written(code: Code) -> Reason {
-    match code {
-        code if is_too_large(code) => Reason::RecordTooLarge,
-        Code::UnknownTopicOrPartition
-        | Code::UnknownTopic
-        | Code::UnknownPartition
-        | Code::UnknownTopicId => Reason::TopicNotFound,
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
-        Code::InvalidTimestamp
-        | Code::InvalidRecord
-        | Code::InvalidMessage
-        | Code::PolicyViolation
-        | Code::UnsupportedForMessageFormat
-        | Code::UnsupportedCompressionType => Reason::RecordRejected,
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
-            Reason::KafkaAuthenticationFailed
-        }
-        Code::QueueFull => Reason::QueueFull,
-        // Connection errors, time-outs, too few replicas, elections, a purge at shutdown, a fatal producer: the record is
-        // not written and the same record may be sent again.
-        _ => Reason::BrokersUnavailable,
-    }
+pub fn name(code: Code) -> Cow<'static, str> {
+    code.name()
 }
 
 fn sentence(reason: Reason, topic: &Topic, name: &str) -> String {
@@ -268,20 +330,79 @@ fn sentence(reason: Reason, topic: &Topic, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Persisted;
+    use crate::failure::{Persisted, Remedy};
+
+    fn all() -> impl Iterator<Item = Code> {
+        (-200..=200).map(Code::new)
+    }
+
+    #[test]
+    fn a_record_and_a_unit_hear_the_same_of_whether_sending_again_can_help() {
+        for code in all() {
+            let (record, unit) = (meaning(code).of_record(), meaning(code).of_unit());
+            assert_eq!(record.remedy() == Remedy::None, unit.remedy() == Remedy::None, "{code:?}");
+            assert_eq!((record.persisted(), unit.persisted()), (Persisted::No, Persisted::No), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_never_succeed_is_not_to_be_sent_again() {
+        let cases = [
+            (Code::OFFSET_METADATA_TOO_LARGE, Reason::RecordTooLarge),
+            (Code::INVALID_COMMIT_OFFSET_SIZE, Reason::RecordTooLarge),
+            (Code::UNSUPPORTED_FOR_MESSAGE_FORMAT, Reason::RecordRejected),
+            (Code::UNSUPPORTED_COMPRESSION_TYPE, Reason::RecordRejected),
+            (Code::UNSUPPORTED_VERSION, Reason::RecordRejected),
+            (Code::UNKNOWN_TOPIC_ID, Reason::TopicNotFound),
+            (Code::INVALID_TOPIC, Reason::TopicNotFound),
+            (Code::SASL_AUTHENTICATION_FAILED, Reason::KafkaAuthenticationFailed),
+        ];
+        for (code, reason) in cases {
+            assert_eq!(aborted(code, "").reason(), reason, "{code:?}");
+            assert_eq!(
+                delivery(code, MessageStatus::NotPersisted, &orders(), 0).reason(),
+                reason,
+                "{code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_code_but_zero_passes_for_none() {
+        for code in all().chain([Code::new(300), Code::new(i32::MIN), Code::new(i32::MAX)]) {
+            let is_there = matches!(code, Code::NO_ERROR | Code::LEADER_NOT_AVAILABLE);
+            assert_eq!(topic(code, &orders()).is_none(), is_there, "{code:?}");
+            assert!(aborted(code, "").metadata().contains(&("kafkaError", code.name().into_owned())));
+        }
+    }
+
+    #[test]
+    fn an_error_about_the_producer_is_about_nothing_that_it_carries() {
+        for code in all().filter(|code| is_of_producer(*code)) {
+            assert!(!is_of_one_unit(code) && !is_of_topic(code) && !is_rejected(code) && !is_too_large(code));
+            assert_eq!(aborted(code, "").remedy(), Remedy::RetryUnit, "{code:?}");
+        }
+        assert!(all().filter(|code| is_fenced(*code)).all(is_of_producer));
+    }
+
+    fn orders() -> Topic {
+        Topic::parse("orders").unwrap()
+    }
 
     #[test]
     fn a_code_is_definite_only_where_librdkafka_says_not_persisted() {
-        let topic = Topic::parse("orders").unwrap();
+        let topic = orders();
         let cases = [
-            (Code::MessageSizeTooLarge, Reason::RecordTooLarge),
-            (Code::UnknownTopicOrPartition, Reason::TopicNotFound),
-            (Code::TopicAuthorizationFailed, Reason::NotAuthorized),
-            (Code::InvalidTimestamp, Reason::RecordRejected),
-            (Code::InvalidRecord, Reason::RecordRejected),
-            (Code::NotEnoughReplicas, Reason::BrokersUnavailable),
-            (Code::MessageTimedOut, Reason::BrokersUnavailable),
-            (Code::PurgeQueue, Reason::BrokersUnavailable),
+            (Code::MSG_SIZE_TOO_LARGE, Reason::RecordTooLarge),
+            (Code::UNKNOWN_TOPIC_OR_PART, Reason::TopicNotFound),
+            (Code::TOPIC_AUTHORIZATION_FAILED, Reason::NotAuthorized),
+            (Code::INVALID_TIMESTAMP, Reason::RecordRejected),
+            (Code::INVALID_RECORD, Reason::RecordRejected),
+            (Code::NOT_ENOUGH_REPLICAS, Reason::BrokersUnavailable),
+            (Code::LOCAL_MSG_TIMED_OUT, Reason::BrokersUnavailable),
+            (Code::LOCAL_PURGE_QUEUE, Reason::BrokersUnavailable),
+            (Code::new(120), Reason::BrokersUnavailable),
+            (Code::new(300), Reason::BrokersUnavailable),
         ];
         for (code, reason) in cases {
             let definite = delivery(code, MessageStatus::NotPersisted, &topic, 3);
@@ -294,8 +415,7 @@ mod tests {
 
     #[test]
     fn failures_carry_kafkas_own_name() {
-        let topic = Topic::parse("orders").unwrap();
-        let failure = delivery(Code::NotEnoughReplicas, MessageStatus::NotPersisted, &topic, 0);
+        let failure = delivery(Code::NOT_ENOUGH_REPLICAS, MessageStatus::NotPersisted, &orders(), 0);
         assert!(failure.metadata().contains(&("kafkaError", "NOT_ENOUGH_REPLICAS".to_owned())));
     }
 }

@@ -16,17 +16,21 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rdkafka::{ClientConfig, config::RDKafkaLogLevel, consumer::BaseConsumer, error::RDKafkaErrorCode};
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel, consumer::BaseConsumer};
 
 use super::{
     access::{Access, Properties},
-    classify, ffi,
+    classify,
+    code::ErrorCode,
+    ffi,
     producer::ConnectError,
 };
 use crate::{failure::Failure, offsets::Committed, record::Topic};
 
-/// The pause before offsets are asked for again that a transaction is about to commit.
+/// The first pause before offsets are asked for again that a transaction is about to commit, in milliseconds; it doubles.
 const PAUSE_MS: u64 = 5;
+/// The longest pause: a coordinator in trouble is not hammered.
+const PAUSE_MS_MAX: u64 = 250;
 /// The longest that one question may take.
 const QUESTION_MS_MAX: u64 = 5_000;
 /// How long a consumer is kept at least that asks the wrong broker: the brokers may be told of the right one a moment later.
@@ -68,6 +72,7 @@ impl CommittedOffsets {
         wait: Duration,
     ) -> Result<Vec<Committed>, Failure> {
         let by = Instant::now() + wait;
+        let mut pause = Duration::from_millis(PAUSE_MS);
         loop {
             let left = by.saturating_duration_since(Instant::now());
             let question = left.min(Duration::from_millis(QUESTION_MS_MAX));
@@ -80,15 +85,16 @@ impl CommittedOffsets {
                 Ok(committed) => return Ok(committed),
                 Err(code) => code,
             };
-            let is_astray = code == RDKafkaErrorCode::NotCoordinator
+            let is_astray = code == ErrorCode::NOT_COORDINATOR
                 && reader.since.elapsed() >= Duration::from_millis(READER_MS_MIN);
-            if code == RDKafkaErrorCode::OperationTimedOut || is_astray {
+            if code == ErrorCode::LOCAL_TIMED_OUT || is_astray {
                 self.replace(reader);
             }
-            if !classify::may_be_known_later(code) || left <= Duration::from_millis(PAUSE_MS) {
+            if !classify::may_be_known_later(code) || left <= pause {
                 return Err(classify::offsets(code, group));
             }
-            thread::sleep(Duration::from_millis(PAUSE_MS));
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
         }
     }
 
@@ -98,14 +104,20 @@ impl CommittedOffsets {
         {
             let mut current = self.reader.lock();
             if Arc::ptr_eq(&current.consumer, &former.consumer) {
-                let properties = {
-                    let mut access = self.access.lock();
-                    access.note();
-                    access.reader()
-                };
-                match Reader::start(&properties) {
-                    Ok(new) => *current = new,
-                    Err(_) => tracing::warn!("a new reader of committed offsets could not be made"),
+                // The settings count as noted only once a reader has them: a file may be empty while it is renewed.
+                let mut access = self.access.lock().clone();
+                access.note();
+                match Reader::start(&access.reader()) {
+                    Ok(new) => {
+                        *current = new;
+                        *self.access.lock() = access;
+                    }
+                    Err(error) => {
+                        tracing::debug!(
+                            "a new reader of committed offsets could not be made: {error}; the next question tries again"
+                        );
+                        return;
+                    }
                 }
             }
         }
@@ -134,10 +146,12 @@ fn ask(
     group: &str,
     partitions: &[(&Topic, i32)],
     wait: Duration,
-) -> Result<Vec<Committed>, RDKafkaErrorCode> {
+) -> Result<Vec<Committed>, ErrorCode> {
     let answers = ffi::committed_offsets(consumer, group, partitions, wait);
     // Log lines and errors wait in the consumer's queue, and would pile up there.
-    while consumer.poll(Duration::ZERO).is_some() {}
+    while ffi::poll_consumer(consumer, Duration::ZERO, |event| {
+        tracing::trace!(?event, "the reader of offsets tells")
+    }) {}
     let answers = answers?;
     let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };
     answers.into_iter().map(|answer| answer.map(of)).collect()

@@ -8,18 +8,13 @@ use std::{
 };
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use rdkafka::{
-    ClientContext, Message as _,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, DeliveryResult},
-    producer::ProducerContext,
-};
+use rdkafka::{ClientContext, message::DeliveryResult, producer::ProducerContext};
 use tokio::sync::watch;
 
 use super::{
-    classify, ffi,
-    producer::NativeHeaders,
+    classify,
+    code::ErrorCode,
+    ffi::{self, Event, NativeHeaders},
     reachability::Reachability,
     statistics::{self, Statistics},
 };
@@ -36,7 +31,7 @@ pub struct Delivered {
 
 /// Why a record was not delivered, before it is known whose record it was.
 pub struct Undelivered {
-    code: RDKafkaErrorCode,
+    code: ErrorCode,
     status: ffi::MessageStatus,
     /// The record's headers, which librdkafka had taken over.
     headers: Option<NativeHeaders>,
@@ -68,7 +63,7 @@ pub struct Context {
 impl Undelivered {
     /// Makes the report of a record that librdkafka did not even take over.
     #[must_use]
-    pub fn not_taken(code: RDKafkaErrorCode, headers: Option<NativeHeaders>) -> Self {
+    pub fn not_taken(code: ErrorCode, headers: Option<NativeHeaders>) -> Self {
         Self { code, status: ffi::MessageStatus::NotPersisted, headers }
     }
 
@@ -76,7 +71,7 @@ impl Undelivered {
     #[must_use]
     pub const fn left_behind() -> Self {
         let status = ffi::MessageStatus::PossiblyPersisted;
-        Self { code: RDKafkaErrorCode::Fail, status, headers: None }
+        Self { code: ErrorCode::LOCAL_FAIL, status, headers: None }
     }
 
     /// Returns what is known of why; nothing but `Lasting` where the record may be written.
@@ -108,7 +103,7 @@ impl Undelivered {
 
 impl fmt::Debug for Undelivered {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({:?})", classify::name(self.code), self.status)
+        write!(formatter, "{} ({:?})", self.code, self.status)
     }
 }
 
@@ -130,70 +125,64 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        guarded("log", || match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", facility, "{line}");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                tracing::warn!(target: "librdkafka", facility, "{line}");
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, "{line}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{line}"),
-        });
+impl Context {
+    /// Tells what came off the producer's queue.
+    pub fn told(&self, event: Event<'_>) {
+        match event {
+            Event::Report(report) => self.delivery_report(report),
+            Event::Error(code, sentence) => guarded("error", || {
+                tracing::debug!(%code, "{sentence}");
+                self.observer().reachability.client_error(code, sentence.trim());
+            }),
+            Event::Log(level, facility, line) => guarded("log", || log(level, facility.trim(), line.trim())),
+            Event::Statistics(json) => guarded("statistics", || {
+                if let Some(read) = statistics::read(json) {
+                    let observer = self.observer();
+                    observer.reachability.brokers_connected(read.brokers_connected);
+                    observer.statistics.send_replace(read);
+                }
+            }),
+            Event::Read(_) => {}
+        }
     }
 
-    fn stats_raw(&self, json: &[u8]) {
-        guarded("statistics", || {
-            if let Some(read) = statistics::read(json) {
-                let observer = self.observer();
-                observer.reachability.brokers_connected(read.brokers_connected);
-                observer.statistics.send_replace(read);
-            }
-        });
-    }
-
-    // rust-rdkafka calls this twice for each error of a producer; noting the same state twice changes nothing.
-    fn error(&self, error: KafkaError, sentence: &str) {
-        guarded("error", || {
-            if let Some(code) = error.rdkafka_error_code() {
-                tracing::debug!(code = classify::name(code), "{sentence}");
-                self.observer().reachability.client_error(code, sentence);
-            }
+    fn delivery_report(&self, mut report: ffi::Report<'_>) {
+        guarded("delivery", || {
+            let delivery = report.outcome().map_err(|code| Undelivered {
+                code,
+                status: report.status(),
+                headers: report.take_headers(),
+            });
+            (self.on_delivery)(report.number(), delivery);
         });
     }
 }
+
+// rust-rdkafka's own polling is not used (`producer`): it makes an enum of each code. All that it may still tell is what comes
+// while it ends a client, whose records have their reports by then.
+impl ClientContext for Context {}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        guarded("delivery", || {
-            let delivery = match result {
-                Ok(message) => Ok(delivered(message)),
-                Err((error, message)) => {
-                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    let headers = NativeHeaders::of_report(message);
-                    Err(Undelivered { code, status: ffi::message_status(message), headers })
-                }
-            };
-            (self.on_delivery)(number(opaque), delivery);
-        });
+    fn delivery(&self, result: &DeliveryResult<'_>, _number: usize) {
+        let message = match result {
+            Ok(message) | Err((_, message)) => message,
+        };
+        self.delivery_report(ffi::Report::of(message));
     }
 }
 
-/// Returns the number that travelled; both are 64 bits wide where the program is built (`producer`).
-fn number(opaque: usize) -> u64 {
-    u64::try_from(opaque).unwrap_or(u64::MAX)
-}
-
-fn delivered(message: &BorrowedMessage<'_>) -> Delivered {
-    Delivered {
-        offset: Some(message.offset()).filter(|offset| *offset >= 0),
-        timestamp_ms: message.timestamp().to_millis().filter(|timestamp| *timestamp > 0),
+/// Logs a line of librdkafka's with its own level, which is syslog's.
+fn log(level: i32, facility: &str, line: &str) {
+    const CRITICAL: i32 = 2;
+    const WARNING: i32 = 4;
+    const INFO: i32 = 6;
+    match level {
+        ..=CRITICAL => tracing::error!(target: "librdkafka", facility, "{line}"),
+        ..=WARNING => tracing::warn!(target: "librdkafka", facility, "{line}"),
+        ..=INFO => tracing::info!(target: "librdkafka", facility, "{line}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
 }
 
@@ -211,10 +200,9 @@ mod tests {
     #[test]
     fn a_panic_in_a_callback_ends_there() {
         let context = Context::new(Observer::default(), |_, _| panic!("planted"));
-        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
-        context.error(error, "gone");
+        context.told(Event::Error(ErrorCode::LOCAL_TRANSPORT, "gone".to_owned()));
         guarded("test", || {
-            (context.on_delivery)(0, Err(Undelivered::not_taken(RDKafkaErrorCode::QueueFull, None)));
+            (context.on_delivery)(0, Err(Undelivered::not_taken(ErrorCode::LOCAL_QUEUE_FULL, None)));
         });
     }
 }

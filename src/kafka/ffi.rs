@@ -3,15 +3,22 @@
 #![expect(unsafe_code, reason = "rust-rdkafka wraps none of these calls")]
 
 mod configs;
+mod events;
 mod intercepted;
+mod metadata;
 mod offsets;
 mod questions;
+mod raw;
+mod records;
 mod rights;
 mod transactional;
 
 pub use self::{
-    offsets::committed_offsets,
+    events::{Event, MessageStatus, Report, ReportQueue, fatal_error, poll_consumer},
+    metadata::{TopicPartitions, cluster_answers, topic_partitions},
+    offsets::{CommittedOffset, committed_offsets, committed_with_text},
     questions::{TopicAnswers, topic_answers},
+    records::{NativeHeaders, hand_over},
     transactional::Transactional,
 };
 
@@ -24,58 +31,27 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{
-    ClientContext,
-    bindings::{
-        rd_kafka_error_code, rd_kafka_error_destroy, rd_kafka_error_is_fatal, rd_kafka_error_is_retriable,
-        rd_kafka_error_string, rd_kafka_error_t, rd_kafka_error_txn_requires_abort, rd_kafka_get_err_descs,
-        rd_kafka_message_status, rd_kafka_metadata, rd_kafka_metadata_destroy, rd_kafka_msg_status_t,
-        rd_kafka_resp_err_t, rd_kafka_t, rd_kafka_topic_partition_list_add,
-        rd_kafka_topic_partition_list_destroy, rd_kafka_topic_partition_list_new,
-        rd_kafka_topic_partition_list_t,
-    },
-    client::Client,
-    error::RDKafkaErrorCode,
-    message::BorrowedMessage,
+use rdkafka::bindings::{
+    rd_kafka_error_destroy, rd_kafka_error_is_fatal, rd_kafka_error_is_retriable, rd_kafka_error_string,
+    rd_kafka_error_t, rd_kafka_error_txn_requires_abort, rd_kafka_resp_err_t,
+    rd_kafka_topic_partition_list_add, rd_kafka_topic_partition_list_destroy,
+    rd_kafka_topic_partition_list_new, rd_kafka_topic_partition_list_t,
 };
 
-use super::transaction::{CallClass, CallError};
+use super::{
+    code::ErrorCode,
+    transaction::{CallClass, CallError},
+};
 use crate::record::Topic;
 
 /// Room for librdkafka's own words, in bytes.
 const WORDS_BYTES: usize = 512;
 
-/// What librdkafka knows of a record's way into the log (`rd_kafka_msg_status_t`, rdkafka.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageStatus {
-    /// It was never sent, or was sent and surely refused.
-    NotPersisted,
-    /// It was sent and no answer came.
-    PossiblyPersisted,
-    /// It was acknowledged by all in-sync replicas.
-    Persisted,
-}
-
-/// Returns whether the record of a delivery report was written.
+/// Returns librdkafka's name of an error code, such as `NOT_ENOUGH_REPLICAS`; its own begin with an underscore.
 #[must_use]
-pub fn message_status(message: &BorrowedMessage<'_>) -> MessageStatus {
-    // SAFETY: the message is borrowed from a delivery event that outlives this call, and the function only reads it.
-    let status = unsafe { rd_kafka_message_status(message.ptr()) };
-    match status {
-        rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => MessageStatus::NotPersisted,
-        rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => MessageStatus::PossiblyPersisted,
-        rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_PERSISTED => MessageStatus::Persisted,
-    }
-}
-
-/// Returns Kafka's name of an error code, such as `NOT_ENOUGH_REPLICAS`; librdkafka's own begin with an underscore.
-#[must_use]
-pub fn error_name(code: RDKafkaErrorCode) -> &'static str {
+pub fn error_name(code: ErrorCode) -> Option<&'static str> {
     static NAMES: OnceLock<HashMap<i32, &'static str>> = OnceLock::new();
-    let names = NAMES.get_or_init(error_names);
-    #[expect(clippy::as_conversions, reason = "the enum's discriminants are librdkafka's numbers")]
-    let number = code as i32;
-    names.get(&number).copied().unwrap_or("UNKNOWN")
+    NAMES.get_or_init(error_names).get(&code.number()).copied()
 }
 
 fn error_names() -> HashMap<i32, &'static str> {
@@ -83,44 +59,39 @@ fn error_names() -> HashMap<i32, &'static str> {
     let mut length = 0;
     // SAFETY: the function writes the address and the length of a static table.
     let table = unsafe {
-        rd_kafka_get_err_descs(&raw mut table, &raw mut length);
-        slice::from_raw_parts(table, length)
+        raw::rd_kafka_get_err_descs(&raw mut table, &raw mut length);
+        slice_or_empty(table, length)
     };
     // The table has holes, whose name is null.
     let named = table.iter().filter(|entry| !entry.name.is_null());
     named
-        .map(|entry| {
+        .filter_map(|entry| {
             // SAFETY: not null, and the strings of librdkafka's table are static and end with NUL.
             let name = unsafe { CStr::from_ptr(entry.name) };
-            #[expect(clippy::as_conversions, reason = "the enum's discriminants are librdkafka's numbers")]
-            (entry.code as i32, name.to_str().unwrap_or("UNKNOWN"))
+            Some((entry.code, name.to_str().ok()?))
         })
         .collect()
 }
 
-/// Asks any broker for the list of brokers and waits for the answer: whether the cluster can be reached and lets us in.
-///
-/// Blocks the thread for up to `wait`. Asks for no topic that the client does not use already, so that it costs a large cluster nothing.
-#[must_use]
-pub fn cluster_answers<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
-    // SAFETY: the client lives through the call.
-    unsafe { answers(client.native_ptr(), wait) }
-}
-
-/// Asks any broker for the list of brokers.
+/// Reads a code as the number that it is in memory: the enum is never made.
 ///
 /// # Safety
-/// The client must live.
-unsafe fn answers(client: *mut rd_kafka_t, wait: Duration) -> bool {
-    let mut metadata = ptr::null();
-    // SAFETY: `metadata` is written on success and then ours to destroy, once.
-    unsafe {
-        let code = rd_kafka_metadata(client, 0, ptr::null_mut(), &raw mut metadata, milliseconds(wait));
-        if !metadata.is_null() {
-            rd_kafka_metadata_destroy(metadata);
-        }
-        code == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+/// The pointer must be that of a code that lives.
+unsafe fn code_at(code: *const rd_kafka_resp_err_t) -> ErrorCode {
+    // SAFETY: the caller's promise; a C enum of these values is an `int`.
+    ErrorCode::new(unsafe { code.cast::<c_int>().read() })
+}
+
+/// Borrows an array that librdkafka gave; one without elements may have no address.
+///
+/// # Safety
+/// The pointer must be null, or that of as many elements as are counted, which live for as long as the slice.
+const unsafe fn slice_or_empty<'a, T>(pointer: *const T, count: usize) -> &'a [T] {
+    if pointer.is_null() || count == 0 {
+        return &[];
     }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(pointer, count) }
 }
 
 /// Owns something of librdkafka's until it is dropped or released.
@@ -162,7 +133,7 @@ unsafe fn called(error: *mut rd_kafka_error_t) -> Result<(), CallError> {
             () if rd_kafka_error_is_retriable(error) != 0 => CallClass::Retriable,
             () => CallClass::Other,
         };
-        let code = rd_kafka_error_code(error).into();
+        let code = ErrorCode::new(raw::rd_kafka_error_code(error));
         Err(CallError { code, class, sentence: text(rd_kafka_error_string(error)) })
     }
 }
@@ -187,7 +158,7 @@ fn c_text(text: &str) -> Result<CString, CallError> {
 }
 
 fn unsaid(sentence: &str) -> CallError {
-    let code = RDKafkaErrorCode::InvalidArgument;
+    let code = ErrorCode::LOCAL_INVALID_ARG;
     CallError { code, class: CallClass::Abortable, sentence: sentence.to_owned() }
 }
 
@@ -205,4 +176,32 @@ unsafe fn text(pointer: *const c_char) -> String {
 
 fn milliseconds(wait: Duration) -> c_int {
     c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_without_an_address_is_empty() {
+        let numbers = [1, 2, 3];
+        // SAFETY: null, and an array of this function.
+        let (none, null, all) = unsafe {
+            (
+                slice_or_empty(numbers.as_ptr(), 0),
+                slice_or_empty::<i32>(ptr::null(), 3),
+                slice_or_empty(numbers.as_ptr(), 3),
+            )
+        };
+        assert_eq!((none, null, all), (&[][..], &[][..], &numbers[..]));
+    }
+
+    #[test]
+    fn a_code_that_the_enum_lacks_is_read_as_its_number() {
+        for number in [-1000, 0, 101, 120, 135, 300] {
+            let code = std::mem::MaybeUninit::<c_int>::new(number);
+            // SAFETY: the number lives, and is never read as the enum.
+            assert_eq!(unsafe { code_at(code.as_ptr().cast()) }, ErrorCode::new(number));
+        }
+    }
 }

@@ -103,7 +103,7 @@ pub enum LaneState {
     Ready,
     /// Another producer has the id.
     Fenced,
-    /// librdkafka refuses the properties.
+    /// No producer can be made of the properties as they are now, and it is tried again; the words are librdkafka's.
     Broken(String),
 }
 

@@ -6,16 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rdkafka::{
-    ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
 };
 
-use super::{classify, producer};
+use super::{
+    classify,
+    code::ErrorCode,
+    ffi::{self, Event},
+    producer,
+};
 use crate::{
     failure::{Failure, Reason},
     record::{Record, Topic},
@@ -24,31 +27,11 @@ use crate::{
 /// How long one look for a record lasts at most, in milliseconds.
 const POLL_MS: u64 = 100;
 
-/// What a group has committed for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noted {
-    /// The offset; none where nothing is committed.
-    pub offset: Option<i64>,
-    /// The text beside it.
-    pub text: String,
-}
-
-/// What librdkafka tells besides: a partition's end is no error here.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, sentence: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            tracing::debug!(code = classify::name(code), "{sentence}");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
+pub use super::ffi::CommittedOffset as Noted;
 
 /// Reads one topic, partition by partition.
 pub struct LettersReader {
-    consumer: BaseConsumer<Quiet>,
+    consumer: BaseConsumer,
     topic: Topic,
     group: String,
 }
@@ -78,8 +61,7 @@ impl LettersReader {
         ] {
             config.set(name, value);
         }
-        let consumer = config.create_with_context(Quiet);
-        let consumer = consumer.map_err(|error| producer::without_value(&error, properties))?;
+        let consumer = config.create().map_err(|error| producer::without_value(&error, properties))?;
         Ok(Self { consumer, topic, group: group.to_owned() })
     }
 
@@ -88,20 +70,13 @@ impl LettersReader {
     /// # Errors
     /// Where there is no such topic, or it cannot be known in time.
     pub fn partition_count(&self, topic: &Topic, wait: Duration) -> Result<u32, Failure> {
-        let metadata = self.consumer.fetch_metadata(Some(topic.as_str()), wait);
-        let metadata = metadata.map_err(|error| unreachable(topic, &error))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
-            return Err(Failure::new(Reason::TopicNotFound, format!("Kafka knows no topic {topic}")));
-        };
-        if let Some(failure) = found.error().and_then(|error| classify::topic_metadata(error, topic)) {
+        let unknown = || Failure::new(Reason::TopicNotFound, format!("Kafka knows no topic {topic}"));
+        let found = ffi::topic_partitions(self.consumer.client(), topic, wait);
+        let found = found.map_err(|code| unreachable(topic, code))?.ok_or_else(unknown)?;
+        if let Some(failure) = classify::topic(found.code, topic) {
             return Err(failure);
         }
-        match u32::try_from(found.partitions().len()) {
-            Ok(count) if count > 0 => Ok(count),
-            Ok(_) | Err(_) => {
-                Err(Failure::new(Reason::TopicNotFound, format!("Kafka knows no topic {topic}")))
-            }
-        }
+        u32::try_from(found.count).ok().filter(|count| *count > 0).ok_or_else(unknown)
     }
 
     /// Returns what the group has committed, in the order of the partitions; no open transaction's. Blocks.
@@ -110,28 +85,9 @@ impl LettersReader {
     /// Where it cannot be known in time, or Kafka does not let us.
     pub fn noted(&self, partitions: u32, wait: Duration) -> Result<Vec<Noted>, Failure> {
         let count = i32::try_from(partitions).unwrap_or(i32::MAX);
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(self.topic.as_str(), 0, count - 1);
-        let failed = |error: &KafkaError| {
-            classify::offsets(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), &self.group)
-        };
-        let committed = self.consumer.committed_offsets(asked, wait).map_err(|error| failed(&error))?;
-        let of = |partition: i32| {
-            let Some(found) = committed.find_partition(self.topic.as_str(), partition) else {
-                return Err(classify::offsets(RDKafkaErrorCode::UnknownPartition, &self.group));
-            };
-            found.error().map_err(|error| failed(&error))?;
-            let offset = match found.offset() {
-                Offset::Offset(offset) => Some(offset),
-                Offset::Beginning
-                | Offset::End
-                | Offset::Stored
-                | Offset::Invalid
-                | Offset::OffsetTail(_) => None,
-            };
-            Ok(Noted { offset, text: found.metadata().to_owned() })
-        };
-        (0..count).map(of).collect()
+        let asked: Vec<_> = (0..count).map(|partition| (&self.topic, partition)).collect();
+        let committed = ffi::committed_with_text(&self.consumer, &asked, wait);
+        committed.map_err(|code| classify::offsets(code, &self.group))
     }
 
     /// Goes to an offset of a partition, or to its beginning; [`LettersReader::next`] reads from there.
@@ -142,7 +98,7 @@ impl LettersReader {
         let mut assigned = TopicPartitionList::new();
         let offset = offset.map_or(Offset::Beginning, Offset::Offset);
         let added = assigned.add_partition_offset(self.topic.as_str(), partition, offset);
-        added.and_then(|()| self.consumer.assign(&assigned)).map_err(|error| unreachable(&self.topic, &error))
+        added.and_then(|()| self.consumer.assign(&assigned)).map_err(|error| self.refused(&error))
     }
 
     /// Returns the next record and its offset; none at the partition's end. Blocks.
@@ -152,34 +108,31 @@ impl LettersReader {
     pub fn next(&self, wait: Duration) -> Result<Option<(i64, Record)>, Failure> {
         let by = Instant::now() + wait;
         while Instant::now() < by {
-            match self.consumer.poll(Duration::from_millis(POLL_MS)) {
-                None => {}
-                Some(Ok(message)) => return Ok(Some((message.offset(), self.record(&message)))),
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
-                Some(Err(error)) => {
-                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    if classify::is_of_topic(code) {
-                        return Err(classify::topic(code, &self.topic)
-                            .unwrap_or_else(|| unreachable(&self.topic, &error)));
-                    }
-                    tracing::debug!(code = classify::name(code), "reading goes on");
+            let mut found = None;
+            let told = |event: Event<'_>| match event {
+                Event::Read(read) => found = Some(Ok(Some((read.offset(), read.record(self.topic.clone()))))),
+                Event::Error(ErrorCode::LOCAL_PARTITION_EOF, _) => found = Some(Ok(None)),
+                Event::Error(code, sentence) if classify::is_of_topic(code) => {
+                    tracing::debug!(%code, "{sentence}");
+                    let failure = classify::topic(code, &self.topic);
+                    found = Some(Err(failure.unwrap_or_else(|| unreachable(&self.topic, code))));
                 }
+                Event::Error(code, sentence) => tracing::debug!(%code, "reading goes on: {sentence}"),
+                Event::Log(_, facility, line) => tracing::debug!(target: "librdkafka", %facility, "{line}"),
+                Event::Report(_) | Event::Statistics(_) => {}
+            };
+            ffi::poll_consumer(&self.consumer, Duration::from_millis(POLL_MS), told);
+            if let Some(found) = found {
+                return found;
             }
         }
         let sentence = format!("topic {} could not be read in time", self.topic);
         Err(Failure::new(Reason::BrokersUnavailable, sentence))
     }
 
-    fn record(&self, message: &BorrowedMessage<'_>) -> Record {
-        Record {
-            topic: self.topic.clone(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
-            headers: message.headers().map(producer::read_headers).unwrap_or_default(),
-            partition: None,
-            timestamp_ms: message.timestamp().to_millis().unwrap_or_default().max(1),
-            message_id: None,
-        }
+    /// Says that librdkafka itself refuses; its enum has all of its own codes.
+    fn refused(&self, error: &KafkaError) -> Failure {
+        unreachable(&self.topic, error.rdkafka_error_code().map_or(ErrorCode::UNKNOWN, producer::local_code))
     }
 }
 
@@ -189,8 +142,7 @@ impl fmt::Debug for LettersReader {
     }
 }
 
-fn unreachable(topic: &Topic, error: &KafkaError) -> Failure {
-    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-    let sentence = format!("Kafka does not answer for topic {topic}: {}", classify::name(code));
-    Failure::new(Reason::BrokersUnavailable, sentence).kafka_error(classify::name(code))
+fn unreachable(topic: &Topic, code: ErrorCode) -> Failure {
+    let sentence = format!("Kafka does not answer for topic {topic}: {code}");
+    Failure::new(Reason::BrokersUnavailable, sentence).kafka_error(code.name())
 }

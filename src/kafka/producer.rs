@@ -8,26 +8,29 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header, Headers, Message as _, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
+    producer::{BaseProducer, Producer as _, PurgeConfig},
 };
 
 use super::{
+    code::ErrorCode,
     context::{Context, Observer, Undelivered},
-    ffi,
+    ffi::{self, NativeHeaders, ReportQueue},
 };
-use crate::record::{self, Record};
+use crate::record::Record;
 
 /// How long one turn of the polling thread lasts at most; also how long an end waits for it.
 const POLL_MS: u64 = 100;
+/// How long the reports of what is given up at the end may take, in milliseconds.
+const FINISH_MS_MAX: u64 = 500;
+/// How long one look for them lasts at most, in milliseconds.
+const FINISH_POLL_MS: u64 = 10;
 
 /// A producer could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +51,6 @@ const _: () = assert!(usize::BITS == u64::BITS, "records are numbered with 64 bi
 
 /// The rdkafka client of a producer.
 pub type Client = BaseProducer<Context>;
-
-/// A record's headers in librdkafka's form, which takes them over with the record.
-pub struct NativeHeaders(OwnedHeaders);
 
 /// A running producer.
 pub struct Producer {
@@ -75,15 +75,17 @@ impl Producer {
             .map_err(|error| without_value(&error, properties))?;
         let client = Arc::new(client);
         let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let polled = Arc::clone(&client);
+        let queue = ReportQueue::of(Arc::clone(&client));
+        let queue = queue.ok_or_else(|| ConnectError::Configuration("no queue".to_owned()))?;
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&turns));
         let polling = thread::Builder::new()
             .name("kafka-poll".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Acquire) {
                     counted.fetch_add(1, Ordering::Relaxed);
-                    polled.poll(Duration::from_millis(POLL_MS));
+                    turn(&queue, Duration::from_millis(POLL_MS));
                 }
+                finish(&queue);
             })
             .map_err(ConnectError::Thread)?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +120,7 @@ impl Producer {
     /// Returns the words of the fatal error that it met, after which it takes no record.
     #[must_use]
     pub fn fatal_error(&self) -> Option<String> {
-        self.client.client().fatal_error().map(|(_, words)| words)
+        ffi::fatal_error(self.client.client()).map(|(_, words)| words)
     }
 
     /// Asks any broker whether it lets this producer in, and waits for the answer. Blocks.
@@ -150,23 +152,9 @@ impl Producer {
         partition: i32,
         number: u64,
     ) -> Result<(), Undelivered> {
-        let opaque = usize::try_from(number).unwrap_or(usize::MAX);
-        let mut outgoing = BaseRecord::<'_, [u8], [u8], usize>::with_opaque_to(record.topic.as_str(), opaque)
-            .partition(partition)
-            .timestamp(record.timestamp_ms);
-        if let Some(key) = &record.key {
-            outgoing = outgoing.key(key);
-        }
-        if let Some(value) = &record.value {
-            outgoing = outgoing.payload(value);
-        }
-        if let Some(NativeHeaders(headers)) = headers {
-            outgoing = outgoing.headers(headers);
-        }
-        self.client.send(outgoing).map_err(|(error, returned)| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            Undelivered::not_taken(code, returned.headers.map(NativeHeaders))
-        })
+        let client = self.client.client();
+        let taken = ffi::hand_over(client, record, headers, partition, number);
+        taken.map_err(|(code, headers)| Undelivered::not_taken(code, headers))
     }
 
     /// Gives up every record still in librdkafka; reports follow that say of each whether it may be written.
@@ -224,15 +212,6 @@ fn client_config(properties: &[(String, String)]) -> ClientConfig {
     config
 }
 
-/// Copies headers out of librdkafka's form.
-pub(super) fn read_headers(headers: &impl Headers) -> Vec<record::Header> {
-    let read = |header: Header<'_, &[u8]>| record::Header {
-        name: header.key.to_owned(),
-        value: header.value.map(Bytes::copy_from_slice),
-    };
-    headers.iter().map(read).collect()
-}
-
 /// Takes the passwords out of librdkafka's words.
 pub(super) fn redacted(words: &str, properties: &[(String, String)]) -> String {
     let secrets = properties.iter().filter(|(name, value)| name.contains("password") && !value.is_empty());
@@ -247,34 +226,29 @@ pub(super) fn without_value(error: &KafkaError, properties: &[(String, String)])
     if let KafkaError::ClientCreation(text) = error {
         return ConnectError::Configuration(redacted(text, properties));
     }
-    let code = error.rdkafka_error_code().map_or("unknown", super::classify::name);
-    ConnectError::Configuration(code.to_owned())
+    // The only codes that come of making a client are librdkafka's own, which the enum has.
+    let code = error.rdkafka_error_code().map_or(ErrorCode::UNKNOWN, local_code);
+    ConnectError::Configuration(code.name().into_owned())
 }
 
-// === impl NativeHeaders ===
+/// Takes librdkafka's own code of rust-rdkafka's enum.
+pub(super) fn local_code(code: RDKafkaErrorCode) -> ErrorCode {
+    #[expect(clippy::as_conversions, reason = "the enum's discriminants are librdkafka's numbers")]
+    ErrorCode::new(code as i32)
+}
 
-impl NativeHeaders {
-    /// Copies headers into librdkafka's form; `None` where there are none.
-    #[must_use]
-    pub fn of(headers: &[record::Header]) -> Option<Self> {
-        if headers.is_empty() {
-            return None;
-        }
-        let empty = OwnedHeaders::new_with_capacity(headers.len());
-        Some(Self(headers.iter().fold(empty, |native, header| {
-            native.insert(Header { key: &header.name, value: header.value.as_deref() })
-        })))
-    }
+/// Tells what came within one turn of the polling thread.
+fn turn(queue: &ReportQueue<Context>, wait: Duration) {
+    let context = queue.client().context();
+    queue.poll(wait, |event| context.told(event));
+}
 
-    /// Reads them back.
-    #[must_use]
-    pub fn read(&self) -> Vec<record::Header> {
-        read_headers(&self.0)
-    }
-
-    /// Copies the headers of a record that came back.
-    pub(super) fn of_report(message: &BorrowedMessage<'_>) -> Option<Self> {
-        message.headers().map(|headers| Self(headers.detach()))
+/// Reads the last reports, of what is given up now if it was not before: rust-rdkafka would read them as it ends the client.
+fn finish(queue: &ReportQueue<Context>) {
+    let by = Instant::now() + Duration::from_millis(FINISH_MS_MAX);
+    queue.client().purge(PurgeConfig::default().queue().inflight());
+    while queue.client().in_flight_count() > 0 && Instant::now() < by {
+        turn(queue, Duration::from_millis(FINISH_POLL_MS));
     }
 }
 

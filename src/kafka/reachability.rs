@@ -4,8 +4,10 @@
 
 use tokio::sync::watch;
 
-use super::classify::{self, ClientError};
-use rdkafka::error::RDKafkaErrorCode;
+use super::{
+    classify::{self, ClientError},
+    code::ErrorCode,
+};
 
 /// Whether the cluster can take records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,7 @@ impl Reachability {
     }
 
     /// Notes a client-wide error with librdkafka's sentence for it.
-    pub fn client_error(&self, code: RDKafkaErrorCode, sentence: &str) {
+    pub fn client_error(&self, code: ErrorCode, sentence: &str) {
         match classify::client_error(code, sentence) {
             ClientError::Fatal => self.met_fatal_error(sentence.to_owned()),
             ClientError::Refused => self.unless_connected(State::Refused(sentence.to_owned())),
@@ -148,13 +150,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rdkafka::error::RDKafkaErrorCode as Code;
+    use crate::kafka::code::ErrorCode as Code;
 
     #[test]
     fn a_refusal_lasts_until_a_broker_lets_us_in() {
         let reachability = Reachability::default();
-        reachability.client_error(Code::Authentication, "bad password");
-        reachability.client_error(Code::BrokerTransportFailure, "disconnected");
+        reachability.client_error(Code::LOCAL_AUTHENTICATION, "bad password");
+        reachability.client_error(Code::LOCAL_TRANSPORT, "disconnected");
         assert_eq!(*reachability.watch().borrow(), State::Refused("bad password".into()));
         reachability.broker_answered();
         assert!(reachability.is_connected());
@@ -165,12 +167,12 @@ mod tests {
         for cause in ["Local: Broker transport failure", "Local: Timed out"] {
             let reachability = Reachability::default();
             let sentence = format!("SASL SCRAM-SHA-512 mechanism handshake failed: {cause}");
-            reachability.client_error(Code::Authentication, &sentence);
+            reachability.client_error(Code::LOCAL_AUTHENTICATION, &sentence);
             assert_eq!(reachability.now(), State::Unreachable(sentence));
         }
         let reachability = Reachability::default();
         let sentence = "SASL GSSAPI mechanism handshake failed: Broker: Unsupported SASL mechanism";
-        reachability.client_error(Code::Authentication, sentence);
+        reachability.client_error(Code::LOCAL_AUTHENTICATION, sentence);
         assert_eq!(reachability.now(), State::Refused(sentence.to_owned()));
     }
 
@@ -178,7 +180,7 @@ mod tests {
     fn one_lost_connection_is_no_outage() {
         let reachability = Reachability::default();
         reachability.brokers_connected(2);
-        reachability.client_error(Code::BrokerTransportFailure, "broker 1 went away");
+        reachability.client_error(Code::LOCAL_TRANSPORT, "broker 1 went away");
         assert!(reachability.is_connected());
         reachability.brokers_connected(0);
         assert_eq!(*reachability.watch().borrow(), State::Unreachable("broker 1 went away".into()));
@@ -188,10 +190,10 @@ mod tests {
     fn an_outage_is_told_once_with_the_reason_of_its_connections() {
         let reachability = Reachability::default();
         let mut watch = reachability.watch();
-        reachability.client_error(Code::BrokerTransportFailure, "connection refused");
-        reachability.client_error(Code::AllBrokersDown, "1/1 brokers are down");
+        reachability.client_error(Code::LOCAL_TRANSPORT, "connection refused");
+        reachability.client_error(Code::LOCAL_ALL_BROKERS_DOWN, "1/1 brokers are down");
         assert_eq!(*watch.borrow_and_update(), State::Unreachable("connection refused".into()));
-        reachability.client_error(Code::Resolve, "no such host");
+        reachability.client_error(Code::LOCAL_RESOLVE, "no such host");
         assert!(!watch.has_changed().unwrap());
         assert_eq!(*watch.borrow(), State::Unreachable("no such host".into()));
     }
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn a_fatal_error_is_left_with_its_producer_alone() {
         let reachability = Reachability::default();
-        reachability.client_error(Code::Fatal, "fenced");
+        reachability.client_error(Code::LOCAL_FATAL, "fenced");
         reachability.broker_answered();
         assert_eq!(*reachability.watch().borrow(), State::Fatal("fenced".into()));
         reachability.begin_anew();

@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::error::RDKafkaErrorCode;
-
-use super::{classify, context::Delivered, ffi::Transactional};
+use super::{code::ErrorCode, context::Delivered, ffi::Transactional};
 use crate::{
     offsets::Group,
     record::{Record, Topic},
@@ -40,10 +38,10 @@ pub enum CallClass {
 
 /// A call of the transactional producer failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {sentence}", classify::name(*code))]
+#[error("{code}: {sentence}")]
 pub struct CallError {
     /// librdkafka's or Kafka's code.
-    pub code: RDKafkaErrorCode,
+    pub code: ErrorCode,
     /// What librdkafka asks for.
     pub class: CallClass,
     /// librdkafka's own words; they name ids, topics and brokers, never contents.
@@ -78,7 +76,7 @@ pub struct Report {
     /// The number.
     pub number: u64,
     /// Where it lies, or why it was not delivered.
-    pub outcome: Result<Delivered, RDKafkaErrorCode>,
+    pub outcome: Result<Delivered, ErrorCode>,
 }
 
 /// What came off a producer's queue.
@@ -87,7 +85,7 @@ pub enum Polled {
     /// A delivery report.
     Report(Report),
     /// A client-wide error and librdkafka's sentence for it.
-    Error(RDKafkaErrorCode, String),
+    Error(ErrorCode, String),
     /// A log line: syslog's level, facility, text.
     Log(i32, String, String),
 }
@@ -98,7 +96,7 @@ pub struct Undelivered {
     /// Its place in the order of sending.
     pub place: u64,
     /// Why.
-    pub code: RDKafkaErrorCode,
+    pub code: ErrorCode,
 }
 
 /// An open transaction.
@@ -159,7 +157,7 @@ impl<'a> Transaction<'a> {
         }
         if self.open() > 0 {
             let missing = (0..self.sent).find(|place| !self.reports.contains_key(place));
-            let code = RDKafkaErrorCode::OperationTimedOut;
+            let code = ErrorCode::LOCAL_TIMED_OUT;
             self.undelivered.extend(missing.map(|place| Undelivered { place, code }));
         }
         if !self.undelivered.is_empty() {
@@ -212,7 +210,7 @@ impl<'a> Transaction<'a> {
 pub(super) fn tell(polled: &Polled) {
     match polled {
         Polled::Report(_) => {}
-        Polled::Error(code, sentence) => tracing::debug!(code = classify::name(*code), "{sentence}"),
+        Polled::Error(code, sentence) => tracing::debug!(%code, "{sentence}"),
         // The plain producer tells of lost connections; each lane would tell the same again.
         Polled::Log(level, facility, line) if *level <= LEVEL_CRITICAL => {
             tracing::warn!(target: "librdkafka", %facility, "{line}");

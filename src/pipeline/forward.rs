@@ -283,8 +283,12 @@ impl Forwarder {
     /// Says why no lane ever will take a unit, where none will.
     fn without_hope(&self) -> Option<Failure> {
         let lanes = self.lanes.lock();
-        let hopeful = |state: &LaneState| matches!(state, LaneState::Ready | LaneState::Initialising(_));
-        if lanes.iter().any(hopeful) { None } else { lanes.iter().find_map(outcome::of_state) }
+        // All but a fenced one are tried again.
+        if lanes.iter().any(|state| *state != LaneState::Fenced) {
+            None
+        } else {
+            lanes.iter().find_map(outcome::of_state)
+        }
     }
 
     /// Says why no lane can take a unit now, where none can.

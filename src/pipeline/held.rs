@@ -26,7 +26,7 @@ use crate::{
     failure::{Failure, Reason},
     kafka::{
         context::{Delivery, Undelivered},
-        producer::NativeHeaders,
+        ffi::NativeHeaders,
     },
     record::{Header, Receipt, Record, Topic},
     retry::{Circumstances, Fault, Next, decide},

@@ -91,6 +91,7 @@ const TOGETHER: &[&[Test]] = &[
     topics::TESTS,
     traces::TESTS,
     traces::export::TESTS,
+    transactions::codes::TESTS,
     transactions::lanes::TESTS,
     transactions::forbidden::TESTS,
 ];
@@ -118,6 +119,7 @@ const ALONE: &[&[Test]] = &[
     transactions::frozen::TESTS,
     transactions::deadlines::TESTS,
     transactions::swept::TESTS,
+    transactions::forgotten::TESTS,
     copy::TESTS,
     around::crowd::TESTS,
     around::outage::TESTS,

@@ -1,12 +1,14 @@
 //! Lanes over the real cluster, and what librdkafka does alone: what is committed is there with its offsets, what is aborted
 //! is not, whatever a coordinator carries out late, and however long it takes.
 //!
-//! All but `lanes` and `forbidden` break something, and run alone.
+//! All but `lanes`, `codes` and `forbidden` break something, and run alone.
 
 pub mod alone;
+pub mod codes;
 pub mod copier;
 pub mod deadlines;
 pub mod forbidden;
+pub mod forgotten;
 pub mod frozen;
 pub mod hanging;
 pub mod lanes;

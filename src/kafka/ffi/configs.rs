@@ -1,26 +1,25 @@
 //! Owns the question for a topic's own settings.
 //! Must never take a refusal for a setting that is not there.
 
-use std::{collections::HashMap, ffi::CStr, slice, time::Duration};
+use std::{collections::HashMap, ffi::CStr, time::Duration};
 
 use rdkafka::{
     ClientContext,
     bindings::{
         rd_kafka_ConfigEntry_name, rd_kafka_ConfigEntry_value, rd_kafka_ConfigResource_configs,
-        rd_kafka_ConfigResource_destroy, rd_kafka_ConfigResource_error, rd_kafka_ConfigResource_new,
-        rd_kafka_ConfigResource_t, rd_kafka_DescribeConfigs, rd_kafka_DescribeConfigs_result_resources,
-        rd_kafka_ResourceType_t, rd_kafka_admin_op_t, rd_kafka_event_DescribeConfigs_result,
-        rd_kafka_event_t,
+        rd_kafka_ConfigResource_destroy, rd_kafka_ConfigResource_new, rd_kafka_ConfigResource_t,
+        rd_kafka_DescribeConfigs, rd_kafka_DescribeConfigs_result_resources, rd_kafka_ResourceType_t,
+        rd_kafka_admin_op_t, rd_kafka_event_DescribeConfigs_result, rd_kafka_event_t,
     },
     client::Client,
-    error::RDKafkaErrorCode,
 };
 
 use super::{
     Owned,
-    questions::{NOTHING, Question, no_error, only},
-    text,
+    questions::{NOTHING, Question, only},
+    raw, slice_or_empty, text,
 };
+use crate::kafka::code::ErrorCode;
 
 type Settings = HashMap<&'static str, String>;
 
@@ -29,7 +28,7 @@ pub(super) fn ask<C: ClientContext>(
     client: &Client<C>,
     topic: &CStr,
     wait: Duration,
-) -> Result<Question, RDKafkaErrorCode> {
+) -> Result<Question, ErrorCode> {
     // SAFETY: the resource is copied by the call, and destroyed by its `Owned`.
     unsafe {
         let kind = rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
@@ -44,10 +43,7 @@ pub(super) fn ask<C: ClientContext>(
 }
 
 /// Reads the answer, as far as it is asked for.
-pub(super) fn read(
-    event: &Owned<rd_kafka_event_t>,
-    names: &[&'static str],
-) -> Result<Settings, RDKafkaErrorCode> {
+pub(super) fn read(event: &Owned<rd_kafka_event_t>, names: &[&'static str]) -> Result<Settings, ErrorCode> {
     // SAFETY: what is read of the event is read while it lives.
     unsafe {
         let result = rd_kafka_event_DescribeConfigs_result(event.ptr());
@@ -67,21 +63,18 @@ pub(super) fn read(
 unsafe fn settings_of(
     resource: *const rd_kafka_ConfigResource_t,
     names: &[&'static str],
-) -> Result<Settings, RDKafkaErrorCode> {
+) -> Result<Settings, ErrorCode> {
     // SAFETY: the caller's promise; names and values are copied, or compared here.
     unsafe {
-        no_error(rd_kafka_ConfigResource_error(resource))?;
+        ErrorCode::new(raw::rd_kafka_ConfigResource_error(resource)).ok()?;
         let mut count = 0;
         let entries = rd_kafka_ConfigResource_configs(resource, &raw mut count);
-        if entries.is_null() {
-            return Ok(HashMap::new());
-        }
         let asked = |entry| {
             let own = rd_kafka_ConfigEntry_name(entry);
             let own = (!own.is_null()).then(|| CStr::from_ptr(own).to_bytes())?;
             let name = names.iter().find(|name| name.as_bytes() == own)?;
             Some((*name, text(rd_kafka_ConfigEntry_value(entry))))
         };
-        Ok(slice::from_raw_parts(entries, count).iter().filter_map(|entry| asked(*entry)).collect())
+        Ok(slice_or_empty(entries, count).iter().filter_map(|entry| asked(*entry)).collect())
     }
 }

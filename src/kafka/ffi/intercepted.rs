@@ -9,7 +9,7 @@ use std::{
 
 use rdkafka::bindings::*;
 
-use super::{Owned, WORDS_BYTES, text};
+use super::{Owned, WORDS_BYTES, raw, text};
 
 /// The name under which librdkafka knows the interceptor.
 const INTERCEPTOR: &CStr = c"doubt";
@@ -46,7 +46,7 @@ pub(super) unsafe fn with_interceptor(
         let events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG;
         rd_kafka_conf_set_events(conf.ptr(), events);
         let flag = doubt.cast_mut().cast();
-        rd_kafka_conf_interceptor_add_on_new(conf.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), flag);
+        raw::rd_kafka_conf_interceptor_add_on_new(conf.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), flag);
         let made = client(&conf);
         conf.release();
         made.inspect_err(|_| SUSPECT.store(true, Ordering::Release))
@@ -76,7 +76,7 @@ fn configuration(properties: &[(String, String)]) -> Result<Owned<rd_kafka_conf_
 /// Makes a producer, which owns the configuration then.
 ///
 /// # Safety
-/// The configuration must be released where a client is returned.
+/// The configuration must be released if a client is returned.
 unsafe fn client(conf: &Owned<rd_kafka_conf_t>) -> Result<NonNull<rd_kafka_t>, String> {
     let mut words = [0; WORDS_BYTES];
     let kind = rd_kafka_type_t::RD_KAFKA_PRODUCER;
@@ -94,10 +94,15 @@ unsafe extern "C" fn on_new(
     doubt: *mut c_void,
     _words: *mut c_char,
     _words_bytes: usize,
-) -> rd_kafka_resp_err_t {
+) -> c_int {
     // SAFETY: librdkafka calls this with the client that it makes; the flag is lent until the client is destroyed.
     unsafe {
-        rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), Some(on_response), doubt)
+        raw::rd_kafka_interceptor_add_on_response_received(
+            client,
+            INTERCEPTOR.as_ptr(),
+            Some(on_response),
+            doubt,
+        )
     }
 }
 
@@ -112,15 +117,14 @@ unsafe extern "C" fn on_response(
     _correlation_id: i32,
     _bytes: usize,
     _round_trip: i64,
-    error: rd_kafka_resp_err_t,
+    code: c_int,
     doubt: *mut c_void,
-) -> rd_kafka_resp_err_t {
-    if error != rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && REQUESTS_OF_TRANSACTIONS.contains(&api_key)
-    {
+) -> c_int {
+    if code != 0 && REQUESTS_OF_TRANSACTIONS.contains(&api_key) {
         // SAFETY: the flag is lent until the client is destroyed.
         unsafe { (*doubt.cast::<AtomicBool>()).store(true, Ordering::Release) };
     }
-    rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+    0
 }
 
 #[cfg(test)]

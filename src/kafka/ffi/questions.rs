@@ -7,33 +7,30 @@ use rdkafka::{
     ClientContext,
     bindings::{
         rd_kafka_AdminOptions_destroy, rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_set_request_timeout,
-        rd_kafka_AdminOptions_t, rd_kafka_admin_op_t, rd_kafka_event_destroy, rd_kafka_event_error,
-        rd_kafka_event_t, rd_kafka_queue_destroy, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t,
-        rd_kafka_t,
+        rd_kafka_AdminOptions_t, rd_kafka_admin_op_t, rd_kafka_event_destroy, rd_kafka_event_t,
+        rd_kafka_queue_destroy, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t, rd_kafka_t,
     },
     client::Client,
-    error::RDKafkaErrorCode,
-    types::RDKafkaRespErr,
 };
 use tokio::time::Instant;
 
-use super::{Owned, WORDS_BYTES, c_text, configs, milliseconds, rights};
-use crate::record::Topic;
+use super::{Owned, WORDS_BYTES, c_text, configs, milliseconds, raw, rights};
+use crate::{kafka::code::ErrorCode, record::Topic};
 
 /// What is said where librdkafka refuses to make what a question needs, or its answer is not one.
-pub(super) const NOTHING: RDKafkaErrorCode = RDKafkaErrorCode::InvalidArgument;
+pub(super) const NOTHING: ErrorCode = ErrorCode::LOCAL_INVALID_ARG;
 
 /// What is told of a topic, each with why it is not.
 #[derive(Debug)]
 pub struct TopicAnswers {
-    /// Whether the principal may write to it; none where the brokers do not tell. `TopicAuthorizationFailed` where the
+    /// Whether the principal may write to it; none where the brokers do not tell. `TOPIC_AUTHORIZATION_FAILED` where the
     /// principal may not describe it.
-    pub may_write: Result<Option<bool>, RDKafkaErrorCode>,
+    pub may_write: Result<Option<bool>, ErrorCode>,
     /// When that was told: it is waited for first.
     pub right_told: Instant,
-    /// Its settings, as they are in force; those that the brokers do not know are left out. `TopicAuthorizationFailed` where the
+    /// Its settings, as they are in force; those that the brokers do not know are left out. `TOPIC_AUTHORIZATION_FAILED` where the
     /// principal may not describe them.
-    pub settings: Result<HashMap<&'static str, String>, RDKafkaErrorCode>,
+    pub settings: Result<HashMap<&'static str, String>, ErrorCode>,
     /// Since when those may have been told: when they were asked for.
     pub settings_told: Instant,
 }
@@ -84,7 +81,7 @@ impl Question {
         operation: rd_kafka_admin_op_t,
         wait: Duration,
         send: impl FnOnce(*mut rd_kafka_t, *mut rd_kafka_AdminOptions_t, *mut rd_kafka_queue_t),
-    ) -> Result<Self, RDKafkaErrorCode> {
+    ) -> Result<Self, ErrorCode> {
         let client = client.native_ptr();
         let mut words = [0; WORDS_BYTES];
         // SAFETY: the client lives through the call, and everything made here is destroyed by its `Owned`.
@@ -108,29 +105,22 @@ impl Question {
     ///
     /// # Errors
     /// Why there is none.
-    fn answer(&self, wait: Duration) -> Result<Owned<rd_kafka_event_t>, RDKafkaErrorCode> {
+    fn answer(&self, wait: Duration) -> Result<Owned<rd_kafka_event_t>, ErrorCode> {
         // SAFETY: the queue is the question's own, and the event is destroyed by its `Owned`.
         unsafe {
             let event = rd_kafka_queue_poll(self.queue.ptr(), milliseconds(wait));
-            let event =
-                Owned::new(event, rd_kafka_event_destroy).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
-            no_error(rd_kafka_event_error(event.ptr()))?;
+            let event = Owned::new(event, rd_kafka_event_destroy).ok_or(ErrorCode::LOCAL_TIMED_OUT)?;
+            ErrorCode::new(raw::rd_kafka_event_error(event.ptr())).ok()?;
             Ok(event)
         }
     }
-}
-
-/// Takes in what an answer says of itself or of a part of it.
-pub(super) fn no_error(code: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
-    let code = RDKafkaErrorCode::from(code);
-    if code == RDKafkaErrorCode::NoError { Ok(()) } else { Err(code) }
 }
 
 /// Takes the one part of an answer to a question for one thing.
 ///
 /// # Safety
 /// `found` must be null, or point to as many parts as are counted, of an event that lives.
-pub(super) unsafe fn only<T>(found: *mut *const T, count: usize) -> Result<*const T, RDKafkaErrorCode> {
+pub(super) unsafe fn only<T>(found: *mut *const T, count: usize) -> Result<*const T, ErrorCode> {
     // SAFETY: the caller's promise; there is one.
     unsafe { if found.is_null() || count != 1 { Err(NOTHING) } else { Ok(*found) } }
 }

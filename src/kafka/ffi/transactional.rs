@@ -2,9 +2,7 @@
 //! Must never outlive a pointer, panic in a callback, or decide what an error means.
 
 use std::{
-    ffi::c_void,
     ptr::{self, NonNull},
-    slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,19 +11,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use rdkafka::{
-    bindings::*,
-    error::{IsError as _, RDKafkaErrorCode},
-};
+use rdkafka::bindings::*;
 
 use super::{
-    Owned, WORDS_BYTES, answers, c_text, called, intercepted::with_interceptor, milliseconds, partitions,
-    text, unsaid,
+    Event, NativeHeaders, Owned, c_text, called, events, intercepted::with_interceptor, metadata::answers,
+    milliseconds, partitions, records, unsaid,
 };
 use crate::{
     kafka::{
-        context::Delivered,
+        code::ErrorCode,
         transaction::{CallClass, CallError, GroupOffsets, Polled, Report},
     },
     offsets::{Group, Membership},
@@ -98,16 +92,22 @@ impl Transactional {
     pub fn send_offsets(&self, sent: &GroupOffsets<'_>, wait: Duration) -> Result<(), CallError> {
         let list = partitions(sent.offsets.iter().map(|offset| (offset.topic, offset.partition)))?;
         let metadata = metadata(sent.group)?;
-        // SAFETY: the list has as many elements as offsets were given, in their order; librdkafka frees the texts with it.
+        // SAFETY: the list has as many elements as offsets were given, in their order; librdkafka frees the texts with it. The
+        // elements are reached by address: no reference is made to one.
         unsafe {
-            let elements = slice::from_raw_parts_mut((*list.ptr()).elems, sent.offsets.len());
-            for (element, offset) in elements.iter_mut().zip(&sent.offsets) {
-                element.offset = offset.next;
+            let elements = (*list.ptr()).elems;
+            for (place, offset) in sent.offsets.iter().enumerate() {
+                let element = elements.add(place);
+                (*element).offset = offset.next;
                 if !offset.metadata.is_empty() {
                     let length = offset.metadata.len();
-                    element.metadata = rd_kafka_mem_malloc(self.client.as_ptr(), length);
-                    ptr::copy_nonoverlapping(offset.metadata.as_ptr(), element.metadata.cast(), length);
-                    element.metadata_size = length;
+                    let copied = rd_kafka_mem_malloc(self.client.as_ptr(), length);
+                    if copied.is_null() {
+                        return Err(unsaid("no memory"));
+                    }
+                    ptr::copy_nonoverlapping(offset.metadata.as_ptr(), copied.cast(), length);
+                    (*element).metadata = copied;
+                    (*element).metadata_size = length;
                 }
             }
             let wait = milliseconds(wait);
@@ -120,92 +120,36 @@ impl Transactional {
     ///
     /// # Errors
     /// Why librdkafka does not take it; no report follows then.
-    pub fn produce(&self, record: &Record, partition: i32, number: u64) -> Result<(), RDKafkaErrorCode> {
-        let topic = c_text(record.topic.as_str()).map_err(|error| error.code)?;
-        let opaque: *mut c_void = ptr::without_provenance_mut(usize::try_from(number).unwrap_or(usize::MAX));
-        let bytes = |bytes: &Option<Bytes>| {
-            bytes.as_ref().map_or((ptr::null_mut(), 0), |bytes| {
-                (bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len())
-            })
-        };
-        let ((key, key_bytes), (value, value_bytes)) = (bytes(&record.key), bytes(&record.value));
-        // SAFETY: key, value and headers are copied (MSG_F_COPY) or taken over on success; the list of arguments ends with END.
-        unsafe {
-            let headers = Owned::new(rd_kafka_headers_new(record.headers.len()), rd_kafka_headers_destroy)
-                .ok_or(RDKafkaErrorCode::InvalidArgument)?;
-            for header in &record.headers {
-                let (value, value_bytes) = bytes(&header.value);
-                let (name, name_bytes) = (header.name.as_ptr().cast(), size(header.name.len()));
-                rd_kafka_header_add(headers.ptr(), name, name_bytes, value, size(value_bytes));
-            }
-            let code = rd_kafka_producev(
-                self.client.as_ptr(),
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_TOPIC,
-                topic.as_ptr(),
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
-                partition,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
-                RD_KAFKA_MSG_F_COPY,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
-                value,
-                value_bytes,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY,
-                key,
-                key_bytes,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE,
-                opaque,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP,
-                record.timestamp_ms,
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
-                headers.ptr(),
-                rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
-            );
-            if code.is_error() {
-                return Err(code.into());
-            }
-            headers.release();
-        }
-        Ok(())
+    pub fn produce(&self, record: &Record, partition: i32, number: u64) -> Result<(), ErrorCode> {
+        let headers = NativeHeaders::of(&record.headers);
+        // SAFETY: the client is a producer and lives.
+        let taken = unsafe { records::produce(self.client.as_ptr(), record, headers, partition, number) };
+        taken.map_err(|(code, _headers)| code)
     }
 
     /// Returns the fatal error that the producer met, where it did.
     #[must_use]
     pub fn fatal_error(&self) -> Option<CallError> {
-        let mut words = [0; WORDS_BYTES];
-        // SAFETY: the client lives; the words are written within their length and end with NUL.
-        let (code, sentence) = unsafe {
-            let code = rd_kafka_fatal_error(self.client.as_ptr(), words.as_mut_ptr(), WORDS_BYTES);
-            (RDKafkaErrorCode::from(code), text(words.as_ptr()))
-        };
-        (code != RDKafkaErrorCode::NoError).then_some(CallError { code, class: CallClass::Fatal, sentence })
+        // SAFETY: the client lives.
+        let met = unsafe { events::fatal_error_of(self.client.as_ptr()) };
+        met.map(|(code, sentence)| CallError { code, class: CallClass::Fatal, sentence })
     }
 
     /// Takes what has come off the producer's queue, waiting for the first.
     #[must_use]
     pub fn poll(&self, wait: Duration) -> Vec<Polled> {
-        // SAFETY: the queue lives; the event is ours and outlives what is read of it.
-        unsafe {
-            let event = rd_kafka_queue_poll(self.queue.as_ptr(), milliseconds(wait));
-            let Some(event) = Owned::new(event, rd_kafka_event_destroy) else { return Vec::new() };
-            let event = event.ptr();
-            match rd_kafka_event_type(event) {
-                RD_KAFKA_EVENT_DR => {
-                    let mut messages = vec![ptr::null(); rd_kafka_event_message_count(event)];
-                    let count = rd_kafka_event_message_array(event, messages.as_mut_ptr(), messages.len());
-                    messages.into_iter().take(count).map(|message| Polled::Report(report(message))).collect()
-                }
-                RD_KAFKA_EVENT_ERROR => {
-                    let code = rd_kafka_event_error(event).into();
-                    vec![Polled::Error(code, text(rd_kafka_event_error_string(event)))]
-                }
-                RD_KAFKA_EVENT_LOG => {
-                    let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
-                    rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level);
-                    vec![Polled::Log(level, text(facility), text(line))]
-                }
-                _ => Vec::new(),
+        let mut polled = Vec::new();
+        let told = |event: Event<'_>| match event {
+            Event::Report(report) => {
+                polled.push(Polled::Report(Report { number: report.number(), outcome: report.outcome() }));
             }
-        }
+            Event::Error(code, sentence) => polled.push(Polled::Error(code, sentence)),
+            Event::Log(level, facility, line) => polled.push(Polled::Log(level, facility, line)),
+            Event::Statistics(_) | Event::Read(_) => {}
+        };
+        // SAFETY: the queue lives.
+        unsafe { events::poll(self.queue.as_ptr(), wait, told) };
+        polled
     }
 
     /// Commits the transaction, however long it takes: a bound would leave librdkafka's state and the broker's apart (rdkafka.h).
@@ -253,29 +197,6 @@ impl Drop for Transactional {
     }
 }
 
-/// Reads a delivery report.
-///
-/// # Safety
-/// The message must be one of a delivery event that lives.
-unsafe fn report(message: *const rd_kafka_message_t) -> Report {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut kind = rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        let number = u64::try_from((*message)._private.addr()).unwrap_or(u64::MAX);
-        let code = RDKafkaErrorCode::from((*message).err);
-        let outcome = if code == RDKafkaErrorCode::NoError {
-            Ok(Delivered {
-                offset: Some((*message).offset).filter(|offset| *offset >= 0),
-                timestamp_ms: Some(rd_kafka_message_timestamp(message, &raw mut kind))
-                    .filter(|timestamp| *timestamp > 0),
-            })
-        } else {
-            Err(code)
-        };
-        Report { number, outcome }
-    }
-}
-
 /// Makes librdkafka's form of a group and the consumer that commits for it.
 fn metadata(group: &Group) -> Result<Owned<rd_kafka_consumer_group_metadata_t>, CallError> {
     let id = c_text(&group.id)?;
@@ -299,8 +220,4 @@ fn metadata(group: &Group) -> Result<Owned<rd_kafka_consumer_group_metadata_t>, 
     }
     let metadata = Owned::new(made, rd_kafka_consumer_group_metadata_destroy);
     metadata.ok_or_else(|| unsaid("the group's metadata cannot be read"))
-}
-
-fn size(bytes: usize) -> isize {
-    isize::try_from(bytes).unwrap_or(isize::MAX)
 }

@@ -11,24 +11,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{oneshot, watch};
 
 use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work, spare::Fresh, steps::Steps};
-use crate::kafka::{
-    classify,
-    context::Delivered,
-    ffi::Transactional,
-    producer,
-    transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction, Undelivered},
+use crate::{
+    kafka::{
+        classify,
+        code::ErrorCode,
+        context::Delivered,
+        ffi::Transactional,
+        producer,
+        transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction, Undelivered},
+    },
+    telemetry::repeats::Repeats,
 };
 
 /// How often an idle lane looks at its producer's queue, where log lines and errors come in.
 const IDLE_MS: u64 = 500;
 /// The pause before offsets are added again.
 const AGAIN_MS: u64 = 10;
-/// The pause between attempts to initialise the id.
+/// The first pause between attempts to make a producer or to initialise the id, in milliseconds; it doubles.
 const INIT_PAUSE_MS: u64 = 100;
+/// The longest.
+const INIT_PAUSE_MS_MAX: u64 = 5_000;
+/// How often the same trouble with making producers is said.
+const SAID_MS: u64 = 60_000;
 
 /// The lane's thread.
 pub(super) struct Runner {
@@ -40,6 +47,10 @@ pub(super) struct Runner {
     steps: Arc<Steps>,
     /// Takes over when the producer in use is given up; made while the lane is idle.
     spare: Option<Fresh>,
+    /// How often one could not be made in a row, and when it is tried next.
+    spare_tries: (u32, Instant),
+    /// What was said lately of producers that could not be made.
+    said: Repeats<&'static str>,
     /// Who is told once the next producer is initialised.
     unsettled: Option<(Option<Ended>, Job)>,
 }
@@ -55,7 +66,18 @@ enum After {
 
 impl Runner {
     pub(super) fn new(settings: LaneSettings, tell: watch::Sender<LaneState>, steps: Arc<Steps>) -> Self {
-        Self { settings, tell, doubt: Arc::default(), serial: 0, steps, spare: None, unsettled: None }
+        let said = Repeats::new(Duration::from_millis(SAID_MS));
+        Self {
+            settings,
+            tell,
+            doubt: Arc::default(),
+            serial: 0,
+            steps,
+            spare: None,
+            spare_tries: (0, Instant::now()),
+            said,
+            unsettled: None,
+        }
     }
 
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
@@ -82,8 +104,9 @@ impl Runner {
         }
     }
 
-    /// Makes producers until one has the id; `None` where that is in vain or nobody uses the lane any more.
+    /// Makes producers until one has the id, however long that takes; `None` if nobody uses the lane any more.
     fn initialised(&mut self) -> Option<Transactional> {
+        let mut tries = 0;
         while !self.tell.is_closed() {
             self.steps.begin();
             // One that was made with other secrets is of no use.
@@ -91,19 +114,10 @@ impl Runner {
             self.settings.access.note();
             let properties = self.settings.access.lane(&self.settings.id);
             let made = spare.map_or_else(|| Fresh::make(&properties), Ok);
-            let mut fresh = match made {
-                Ok(fresh) => fresh,
-                // It could be made before: a file that is being replaced, no descriptor left.
-                Err(_) if self.serial > 0 => {
-                    tracing::warn!("a new transactional producer could not be made; trying again");
-                    thread::sleep(Duration::from_millis(IDLE_MS));
-                    continue;
-                }
-                Err(words) => {
-                    let words = producer::redacted(&words, &properties);
-                    self.tell.send_replace(LaneState::Broken(words));
-                    return None;
-                }
+            let Ok(mut fresh) = made.map_err(|words| self.is_unmade(producer::redacted(&words, &properties)))
+            else {
+                self.pause(&mut tries);
+                continue;
             };
             fresh.connect_first();
             self.doubt = Arc::clone(&fresh.doubt);
@@ -116,7 +130,7 @@ impl Runner {
                 fresh.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
                 let may_ask_again = error.class == CallClass::Retriable;
                 self.tell.send_replace(LaneState::Initialising(Some(error)));
-                thread::sleep(Duration::from_millis(INIT_PAUSE_MS));
+                self.pause(&mut tries);
                 if !may_ask_again || self.settings.access.has_changed() {
                     break;
                 }
@@ -125,15 +139,60 @@ impl Runner {
         None
     }
 
+    /// Lets others know that no producer can be made, as while a file is being renewed, and says so now and then.
+    fn is_unmade(&mut self, words: String) {
+        if let Some(untold) = self.said.one("lane", Instant::now()) {
+            tracing::warn!(
+                id = self.settings.id,
+                untold,
+                "a transactional producer could not be made, its lane takes no units, and it is tried again: {words}"
+            );
+        }
+        self.tell.send_replace(LaneState::Broken(words));
+    }
+
+    /// Waits before the next attempt, each time longer; not for longer than until the settings change or the lane is given up.
+    fn pause(&self, tries: &mut u32) {
+        let until = Instant::now() + pause_after(*tries);
+        *tries = tries.saturating_add(1);
+        while !self.tell.is_closed() && !self.settings.access.has_changed() {
+            self.steps.begin();
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(Duration::from_millis(INIT_PAUSE_MS)));
+        }
+    }
+
     /// Has a spare ready, made and connected in small steps while the lane is idle.
     fn keep_spare(&mut self) {
-        match &mut self.spare {
-            Some(spare) => {
-                spare.connect_idly();
-                spare.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
+        if let Some(spare) = &mut self.spare {
+            spare.connect_idly();
+            spare.producer.poll(Duration::ZERO).iter().for_each(transaction::tell);
+            return;
+        }
+        let (tries, next) = self.spare_tries;
+        if Instant::now() < next {
+            return;
+        }
+        let properties = self.settings.access.lane(&self.settings.id);
+        match Fresh::make(&properties) {
+            Ok(spare) => {
+                self.spare = Some(spare);
+                self.spare_tries = (0, Instant::now());
             }
-            // Where it cannot be made the next replacement says why.
-            none => *none = Fresh::make(&self.settings.access.lane(&self.settings.id)).ok(),
+            Err(words) => {
+                self.spare_tries = (tries.saturating_add(1), Instant::now() + pause_after(tries));
+                if let Some(untold) = self.said.one("spare", Instant::now()) {
+                    let words = producer::redacted(&words, &properties);
+                    tracing::warn!(
+                        id = self.settings.id,
+                        untold,
+                        "no spare transactional producer could be made, the one in use goes on, and it is tried again: {words}"
+                    );
+                }
+            }
         }
     }
 
@@ -184,6 +243,8 @@ impl Runner {
             Err((culprit, error)) => {
                 self.steps.begin();
                 let (culprit, error) = cause(producer, culprit, error);
+                // It is not about what was refused with it.
+                let culprit = if classify::is_of_producer(error.code) { Culprit::Nobody } else { culprit };
                 let abort = open.abort();
                 let (ended, after) = self.not_committed(culprit, error, begun);
                 // After a failed delivery the next transaction would arrive out of sequence.
@@ -198,7 +259,12 @@ impl Runner {
         match error.class {
             CallClass::Abortable if !self.is_in_doubt() => {
                 self.steps.begin();
+                let is_of_producer = classify::is_of_producer(error.code);
                 match open.abort() {
+                    // The coordinator refused to commit: nothing is, whatever it says to the abort.
+                    Ok(()) | Err(_) if is_of_producer => {
+                        (Ended::Aborted(Culprit::Nobody, error), After::Replace)
+                    }
                     Ok(()) => (Ended::Aborted(Culprit::Nobody, error), After::Keep),
                     Err(_) => (Ended::Unknown(error), After::Replace),
                 }
@@ -217,6 +283,7 @@ impl Runner {
             return (Ended::Fenced(error), After::Stop);
         }
         let after = match error.class {
+            _ if classify::is_of_producer(error.code) => After::Replace,
             CallClass::Abortable | CallClass::Retriable => After::Keep,
             CallClass::Fatal | CallClass::Other => After::Replace,
         };
@@ -259,7 +326,7 @@ impl Runner {
             // The first is the culprit; what failed behind it was purged with it, or came out of sequence.
             let first = undelivered.into_iter().min_by_key(|undelivered| undelivered.place);
             let (place, code) =
-                first.map_or((u64::MAX, RDKafkaErrorCode::Unknown), |first| (first.place, first.code));
+                first.map_or((u64::MAX, ErrorCode::UNKNOWN), |first| (first.place, first.code));
             named(place, code)
         })
     }
@@ -284,15 +351,21 @@ impl Runner {
     }
 }
 
+/// Returns the pause after so many attempts in a row, a little longer or shorter, so that lanes do not go in step.
+fn pause_after(tries: u32) -> Duration {
+    let doubled = INIT_PAUSE_MS.saturating_mul(1 << tries.min(10)).min(INIT_PAUSE_MS_MAX);
+    Duration::from_millis(doubled * rand::random_range(80..=120) / 100)
+}
+
 /// Finds the largest of the records that were refused for their size: one too large takes the others of its request with it.
-fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, RDKafkaErrorCode)> {
+fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, ErrorCode)> {
     let refused = undelivered.iter().filter(|undelivered| classify::is_too_large(undelivered.code));
     let placed = refused.filter_map(|refused| Some((usize::try_from(refused.place).ok()?, refused.code)));
     placed.max_by_key(|(place, _)| work.records.get(*place).map(|(record, _)| record.bytes()))
 }
 
 /// Finds the record that the broker rejected; nobody where librdkafka tells the same of several, of which one alone may be at fault.
-fn rejected(work: &Work, undelivered: &[Undelivered]) -> Option<(Culprit, RDKafkaErrorCode)> {
+fn rejected(work: &Work, undelivered: &[Undelivered]) -> Option<(Culprit, ErrorCode)> {
     let destination = |failed: &Undelivered| {
         let (record, partition) = work.records.get(usize::try_from(failed.place).ok()?)?;
         Some((&record.topic, *partition))

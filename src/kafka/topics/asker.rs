@@ -226,20 +226,17 @@ impl Asker {
     /// Asks for one topic; none where nothing was learnt.
     fn fetch(&self, topic: &Topic) -> Option<Answer> {
         let wait = Duration::from_millis(FETCH_MS_MAX);
-        let metadata =
-            match self.handle.current().client().client().fetch_metadata(Some(topic.as_str()), wait) {
-                Ok(metadata) => metadata,
-                Err(error) => {
-                    let code = error.rdkafka_error_code().map_or("unknown", classify::name);
-                    tracing::debug!(%topic, code, "metadata could not be had");
-                    return None;
-                }
-            };
-        let found = metadata.topics().iter().find(|found| found.name() == topic.as_str())?;
-        match found.error().and_then(|code| classify::topic_metadata(code, topic)) {
+        let found = match ffi::topic_partitions(self.handle.current().client().client(), topic, wait) {
+            Ok(found) => found?,
+            Err(code) => {
+                tracing::debug!(%topic, %code, "metadata could not be had");
+                return None;
+            }
+        };
+        match classify::topic(found.code, topic) {
             Some(failure) if failure.reason() == Reason::BrokersUnavailable => None,
             Some(failure) => Some(Err(failure)),
-            None => u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0).map(Ok),
+            None => u32::try_from(found.count).ok().filter(|count| *count > 0).map(Ok),
         }
     }
 
@@ -265,7 +262,7 @@ impl Asker {
         let of_right = answers.may_write.as_ref().err();
         let failed = [answers.settings.as_ref().err(), of_right];
         for code in failed.into_iter().flatten() {
-            tracing::debug!(%topic, code = classify::name(*code), "the topic's rules could not be had");
+            tracing::debug!(%topic, %code, "the topic's rules could not be had");
         }
         // Of a topic that is new settings may be told later than that it is there. One that may not be described cannot be written to;
         // where that is taken away from one that is there, it is by the rules.

@@ -123,14 +123,12 @@ fn is_younger(instant: Instant, now: Instant, bound_ms: u64) -> bool {
 mod tests {
     use std::collections::HashMap;
 
-    use rdkafka::error::RDKafkaErrorCode as Code;
-
     use super::*;
-    use crate::record::Topic;
+    use crate::{kafka::code::ErrorCode as Code, record::Topic};
 
     const COMPACTED: Result<&str, Code> = Ok("compact");
-    const SILENCE: Code = Code::OperationTimedOut;
-    const DENIED: Code = Code::TopicAuthorizationFailed;
+    const SILENCE: Code = Code::LOCAL_TIMED_OUT;
+    const DENIED: Code = Code::TOPIC_AUTHORIZATION_FAILED;
 
     fn taught(
         known: Option<Learnt>,
@@ -194,7 +192,7 @@ mod tests {
         let settings = taught(right, COMPACTED, Err(SILENCE), now);
         assert_eq!(verdict(settings, now), Verdict::Refused(Breach::Key));
         // Of a topic of which only the right is told nothing else is bounded.
-        let only = taught(None, Err(Code::Unknown), Ok(Some(true)), now);
+        let only = taught(None, Err(Code::UNKNOWN), Ok(Some(true)), now);
         assert_eq!((verdict(only, now), is_fresh(only, now)), (Verdict::Goes, false));
     }
 
@@ -210,7 +208,7 @@ mod tests {
         let now = later(begun, HIDDEN_MS);
         assert_eq!(Learnt::asked_for(still, now), rules::SETTINGS);
         assert_eq!(verdict(taught(still, COMPACTED, Ok(None), now), now), Verdict::Refused(Breach::Key));
-        for unsupported in [Code::UnsupportedFeature, Code::UnsupportedVersion] {
+        for unsupported in [Code::LOCAL_UNSUPPORTED_FEATURE, Code::UNSUPPORTED_VERSION] {
             let old = taught(None, Err(unsupported), Err(unsupported), now);
             assert!(Learnt::asked_for(old, now).is_empty() && is_fresh(old, now));
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::lanes::Started;
-use crate::kafka::lane::{Work, WorkOffsets};
+use crate::kafka::lane::{Culprit, Work, WorkOffsets};
 
 /// Where in the work each unit is.
 pub struct Cargo {
@@ -49,5 +49,10 @@ impl Cargo {
             }
         }
         Self { work: Arc::new(Work { offsets, records }), of_offsets, of_records, units: units.len() }
+    }
+    /// Returns whether the culprit is an entry of offsets, and those of the unit at that place are in it.
+    pub fn is_of_offsets(&self, culprit: Culprit, place: usize) -> bool {
+        matches!(culprit, Culprit::Offsets(entry)
+            if self.of_offsets.get(entry).is_some_and(|of| of.contains(&place)))
     }
 }

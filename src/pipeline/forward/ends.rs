@@ -61,13 +61,17 @@ impl Forwarder {
     ) -> Sorted {
         self.forget(&units);
         let only = units.len() == 1;
+        // Another producer has taken its place by the time that they run again.
+        let is_of_producer = classify::is_of_producer(error.code) && !classify::is_fenced(error.code);
+        // One of several units' offsets may be at fault alone: each goes by itself, and hears of its own.
+        let is_shared = classify::is_of_one_unit(error.code)
+            && matches!(culprit, Culprit::Offsets(entry) if cargo.of_offsets.get(entry).is_some_and(|of| of.len() > 1));
         let mut sorted = Sorted::default();
         for (place, mut unit) in units.into_iter().enumerate() {
             let placed = Arc::clone(&unit.item.placed);
             let failure = match culprit {
-                Culprit::Offsets(entry)
-                    if cargo.of_offsets.get(entry).is_some_and(|of| of.contains(&place)) =>
-                {
+                _ if is_of_producer => None,
+                Culprit::Offsets(_) if cargo.is_of_offsets(culprit, place) && !is_shared => {
                     Some(outcome::of_offsets(&placed, error))
                 }
                 Culprit::Record(record) => match cargo.of_records.get(record) {
@@ -80,7 +84,8 @@ impl Forwarder {
                 Culprit::Nobody | Culprit::Suspect(_) | Culprit::Offsets(_) => None,
             };
             let is_suspect = matches!(culprit, Culprit::Suspect(record)
-                if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place));
+                if cargo.of_records.get(record).is_some_and(|(of, _)| *of == place))
+                || is_shared && cargo.is_of_offsets(culprit, place);
             // A search that halves its units each time ends by itself, and must not stop before.
             let is_search = culprit == Culprit::Nobody && !only && classify::is_rejected(error.code);
             unit.item.attempts += u32::from(!is_search);

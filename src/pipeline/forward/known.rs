@@ -1,25 +1,69 @@
 //! Owns what is known of the groups' offsets without asking: what our own transactions committed, and which units failed.
 //! Must never keep an offset that anybody else could have moved: what is not certain is forgotten, and asked for again.
 
-use std::collections::HashMap;
+use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
 use crate::{
     offsets::{Committed, Group, Input, Membership, Unit},
     record::Topic,
 };
 
-/// The most groups that are remembered; beyond it all are forgotten, and asked for again.
+/// The most groups that are remembered; beyond it those not used lately are forgotten, and asked for again.
 const GROUPS_MAX: usize = 1_000;
 
-/// The most failed units that are remembered, an entry for each input; beyond it all are forgotten.
+/// The most failed units that are remembered, an entry for each input; beyond it the oldest are forgotten.
 const FAILED_MAX: usize = 10_000;
 
 /// The offsets that our own transactions committed, by group, for the member that committed them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Known {
-    groups: HashMap<String, OfMember>,
+    groups: Recent<String, OfMember>,
     /// Where failed units would have taken a group that has committed nothing yet.
-    failed: HashMap<(String, Topic, i32), i64>,
+    failed: Recent<(String, Topic, i32), i64>,
+}
+
+/// A map of what was used lately: it holds at least the last `max / 2` keys that were written, and at most `max`.
+#[derive(Debug)]
+struct Recent<K, V> {
+    max: usize,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { groups: Recent::of(GROUPS_MAX), failed: Recent::of(FAILED_MAX) }
+    }
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    fn of(max: usize) -> Self {
+        Self { max, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let old = self.old.remove(key);
+        self.young.remove(key).or(old)
+    }
+
+    /// Writes a key, which makes it one that was used lately.
+    fn put(&mut self, key: K, value: V) {
+        self.old.remove(&key);
+        if self.young.len() >= self.max / 2 && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
 }
 
 #[derive(Debug)]
@@ -43,16 +87,11 @@ impl Known {
 
     /// Notes what a transaction committed. Another generation's offsets are forgotten.
     pub fn note(&mut self, group: &Group, topic: &Topic, partition: i32, next: i64) {
-        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&group.id) {
-            self.groups.clear();
-        }
+        let known = self.groups.remove(&group.id).filter(|known| known.membership == group.membership);
         let new = || OfMember { membership: group.membership.clone(), offsets: HashMap::new() };
-        let OfMember { membership, offsets } = self.groups.entry(group.id.clone()).or_insert_with(new);
-        if *membership != group.membership {
-            *membership = group.membership.clone();
-            offsets.clear();
-        }
-        offsets.insert((topic.clone(), partition), next);
+        let mut known = known.unwrap_or_else(new);
+        known.offsets.insert((topic.clone(), partition), next);
+        self.groups.put(group.id.clone(), known);
         self.failed.remove(&(group.id.clone(), topic.clone(), partition));
     }
 
@@ -60,10 +99,7 @@ impl Known {
     pub fn note_failed(&mut self, unit: &Unit) {
         let Some(group) = &unit.group else { return };
         for input in unit.inputs.iter().filter(|input| input.expected.is_some()) {
-            if self.failed.len() >= FAILED_MAX {
-                self.failed.clear();
-            }
-            self.failed.insert((group.id.clone(), input.topic.clone(), input.partition), input.next);
+            self.failed.put((group.id.clone(), input.topic.clone(), input.partition), input.next);
         }
     }
 
@@ -122,6 +158,44 @@ mod tests {
         assert!(!known.follows_failed(&group(1), &input(0, 10)));
         known.note(&group(1), &topic, 0, 10);
         assert!(!known.follows_failed(&group(1), &input(10, 20)));
+    }
+
+    #[test]
+    fn beyond_the_bound_only_what_was_not_used_lately_is_forgotten() {
+        let topic = Topic::parse("in").unwrap();
+        let named = |id: usize| Group { id: id.to_string(), ..group(1) };
+        let mut known = Known::default();
+        for id in 0..10 * GROUPS_MAX {
+            known.note(&named(id), &topic, 0, 7);
+            known.note(&named(0), &topic, 0, 7);
+            assert!(known.committed(&named(0), &topic, 0).is_some(), "{id}");
+            let last = known.committed(&named(id.saturating_sub(GROUPS_MAX / 4)), &topic, 0);
+            assert!(last.is_some(), "{id}");
+        }
+        assert!(known.groups.young.len() + known.groups.old.len() <= GROUPS_MAX);
+        assert_eq!(known.committed(&named(1), &topic, 0), None);
+    }
+
+    #[test]
+    fn the_last_failed_units_stay_known_beyond_the_bound() {
+        let mut known = Known::default();
+        let input = |partition| Input {
+            topic: Topic::parse("in").unwrap(),
+            partition,
+            expected: Some(0),
+            next: 10,
+            metadata: String::new(),
+        };
+        let most = i32::try_from(FAILED_MAX).unwrap();
+        for partition in 0..3 * most {
+            known.note_failed(&Unit {
+                group: Some(group(1)),
+                inputs: vec![input(partition)],
+                outputs: Vec::new(),
+            });
+            let before = Input { expected: Some(10), next: 20, ..input((partition - most / 2 + 1).max(0)) };
+            assert!(known.follows_failed(&group(1), &before), "{partition}");
+        }
     }
 
     #[test]

@@ -46,9 +46,9 @@ struct Left {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Ready,
-    /// It is within a call that does not come back.
-    Stuck,
-    /// It is fenced or broken, or its thread has ended.
+    /// It is within a call that does not come back, or its thread has ended: another takes its id over.
+    Lost,
+    /// It is fenced.
     Over,
 }
 
@@ -78,14 +78,31 @@ pub fn sweep(forwarder: &Arc<Forwarder>, left: Vec<(usize, LaneSettings)>) {
     forwarder.feeding.fetch_add(1, Ordering::AcqRel);
     tokio::spawn(async move {
         for (place, settings) in left {
-            let Ok(lane) = Lane::start(&name(place), settings) else { continue };
+            let lane = match Lane::start(&name(place), settings) {
+                Ok(lane) => lane,
+                Err(error) => {
+                    tracing::warn!(lane = place, "there is no thread to initialise an old id on: {error}");
+                    continue;
+                }
+            };
             let mut state = lane.watch();
-            let initialised = state.wait_for(|state| !matches!(state, LaneState::Initialising(_)));
+            let initialised = state.wait_for(|state| matches!(state, LaneState::Ready | LaneState::Fenced));
             tokio::select! {
                 _ = initialised => {}
                 () = forwarder.stop.cancelled() => {}
             }
-            tracing::debug!(lane = place, "the id of a lane that is no more was initialised");
+            match &*state.borrow() {
+                LaneState::Ready => {
+                    tracing::debug!(lane = place, "the id of a lane that is no more was initialised");
+                }
+                LaneState::Fenced | LaneState::Initialising(_) | LaneState::Broken(_) => {
+                    tracing::warn!(
+                        lane = place,
+                        "the id of a lane that is no more was not initialised; a transaction that an earlier \
+                         process left open there holds readers up until its time-out"
+                    );
+                }
+            }
             forwarder.ended.lock().push(lane.end());
         }
         forwarder.feeding.fetch_sub(1, Ordering::AcqRel);
@@ -97,15 +114,15 @@ fn name(place: usize) -> String {
 }
 
 impl Forwarder {
-    /// Feeds a lane until it is fenced or broken.
+    /// Feeds a lane until it is fenced.
     async fn feed(self: &Arc<Self>, place: usize, lane: &mut Lane, settings: LaneSettings) {
         let mut left: Option<(Left, usize)> = None;
         loop {
             let mut state = lane.watch();
             match self.settled_state(place, lane, &mut state).await {
                 Found::Ready => {}
-                Found::Stuck => {
-                    *lane = self.start_again(place, &settings).await;
+                Found::Lost => {
+                    *lane = self.start_again(place, lane, &settings).await;
                     continue;
                 }
                 Found::Over => {
@@ -114,6 +131,10 @@ impl Forwarder {
                         let mut sorted = left.sorted;
                         sorted.told.extend(tell_all(left.unknown, &outcome::unanswered()).told);
                         self.conclude(sorted, units);
+                    }
+                    // Those that were put back now wait too.
+                    if let Some(failure) = self.without_hope() {
+                        self.refuse_waiting(&failure);
                     }
                     return;
                 }
@@ -131,10 +152,10 @@ impl Forwarder {
                 changed = state.changed() => {
                     // It may have heard of units that another lane has to take now.
                     self.changed.notify_one();
-                    match changed {
-                        Ok(()) => continue,
-                        Err(_) => return tracing::error!(lane = place, "the lane's thread has ended"),
+                    if changed.is_err() {
+                        *lane = self.start_again(place, lane, &settings).await;
                     }
+                    continue;
                 }
                 units = self.next_units() => units,
             };
@@ -147,7 +168,7 @@ impl Forwarder {
             let progress = lane.run(Arc::clone(&cargo.work));
             if let Some(unfinished) = self.finish(units, &cargo, progress, (place, &*lane)).await {
                 left = Some((unfinished, cargo.units));
-                *lane = self.start_again(place, &settings).await;
+                *lane = self.start_again(place, lane, &settings).await;
             }
         }
     }
@@ -157,12 +178,22 @@ impl Forwarder {
         self.feeding.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Leaves a lane behind in a call that cannot be ended from outside, and starts another under its id.
-    async fn start_again(&self, place: usize, settings: &LaneSettings) -> Lane {
-        tracing::warn!(
-            lane = place,
-            "a call of librdkafka did not come back; a new producer takes its id over"
-        );
+    /// Leaves a lane behind, in a call that cannot be ended from outside or without its thread, and starts another under its id.
+    async fn start_again(&self, place: usize, lane: &Lane, settings: &LaneSettings) -> Lane {
+        self.note_state(place, &LaneState::Initialising(None));
+        if !self.is_stuck(lane) {
+            tracing::error!(
+                lane = place,
+                "the lane's thread has ended, which is a bug; another takes its id over"
+            );
+            // One that ends at once must not be started without a pause.
+            sleep(Duration::from_millis(THREAD_PAUSE_MS)).await;
+        } else {
+            tracing::warn!(
+                lane = place,
+                "a call of librdkafka did not come back; a new producer takes its id over"
+            );
+        }
         self.sender.metrics().transactions().abandoned();
         loop {
             match Lane::start(&name(place), settings.clone()) {
@@ -185,19 +216,20 @@ impl Forwarder {
             self.note_state(place, &now);
             match &now {
                 LaneState::Ready => return Found::Ready,
-                LaneState::Initialising(_) => {}
-                LaneState::Fenced | LaneState::Broken(_) => {
-                    tracing::error!(lane = place, state = ?now, "the lane has stopped");
-                    if let Some(failure) = self.without_hope() {
-                        self.refuse_waiting(&failure);
-                    }
+                LaneState::Initialising(_) | LaneState::Broken(_) => {}
+                LaneState::Fenced => {
+                    tracing::error!(
+                        lane = place,
+                        "the lane has stopped, because another producer has its transactional id; give each \
+                         sidecar an instance id of its own and restart this one"
+                    );
                     return Found::Over;
                 }
             }
             match timeout(Duration::from_millis(LOOK_MS), state.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Found::Over,
-                Err(_) if self.is_stuck(lane) => return Found::Stuck,
+                Ok(Err(_)) => return Found::Lost,
+                Err(_) if self.is_stuck(lane) => return Found::Lost,
                 Err(_) => {}
             }
         }

@@ -94,7 +94,7 @@ pub fn fenced() -> Failure {
 
 /// Says that the commit's outcome is not known.
 pub fn unknown(error: &CallError) -> Failure {
-    let name = classify::name(error.code);
+    let name = error.code.name();
     let sentence = format!(
         "the commit was asked for and not answered ({name}); send the same unit again to learn its end"
     );
@@ -114,12 +114,16 @@ pub fn of_state(state: &LaneState) -> Option<Failure> {
         LaneState::Initialising(Some(error)) => {
             let failure = classify::aborted(error.code, "before it began");
             let lasts = failure.reason() == Reason::NotAuthorized;
-            let sentence = format!("no transactional producer is ready: {}", classify::name(error.code));
+            let sentence = format!("no transactional producer is ready: {}", error.code);
             Some(if lasts { failure } else { Failure::new(Reason::BrokersUnavailable, sentence) })
         }
         LaneState::Fenced => Some(fenced()),
-        LaneState::Broken(property) => {
-            Some(Failure::new(Reason::BrokersUnavailable, format!("librdkafka refuses {property}")))
+        LaneState::Broken(words) => {
+            let sentence = format!(
+                "no transactional producer could be made, and the sidecar tries again: {words}; check the \
+                 settings and the files that they name"
+            );
+            Some(Failure::new(Reason::BrokersUnavailable, sentence))
         }
     }
 }

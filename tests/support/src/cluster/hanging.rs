@@ -42,6 +42,16 @@ impl Cluster {
         self.open_transactions().iter().any(|line| line.starts_with(&start))
     }
 
+    /// Whether a coordinator knows that transactional id, whatever the state of its last transaction. False too if a node cannot
+    /// tell: ask only a cluster of which all nodes run.
+    pub fn knows_id(&self, transactional_id: &str) -> bool {
+        self.nodes
+            .iter()
+            .filter_map(|node| transactions::list(node.plaintext(), &[]).ok())
+            .flatten()
+            .any(|transaction| transaction.transactional_id == transactional_id)
+    }
+
     /// What hangs now, a line for each: transactions that no coordinator has brought to their end, and partitions of these
     /// topics, and of the groups' offsets, whose last stable offset is behind their high watermark.
     pub fn what_hangs(&self, topics: &[&str]) -> Vec<String> {
