@@ -21,7 +21,7 @@ use crate::{
         server::{self, Routes, ServerError},
     },
     kafka::{
-        librdkafka_version,
+        librdkafka_version, openssl_version,
         producer::ConnectError,
         reachability::{Reachability, State},
         statistics::Statistics,
@@ -33,7 +33,12 @@ use crate::{
         readiness::{self, Readiness},
         send::{Drained, Sender},
     },
-    telemetry::{failures::Failures, metrics::Metrics, spans::Spans, traces::Traces},
+    telemetry::{
+        failures::Failures,
+        metrics::{Libraries, Metrics},
+        spans::Spans,
+        traces::Traces,
+    },
 };
 
 /// How long one attempt to initialise a lane may take; it is resumed until it succeeds, and a stop waits for it.
@@ -120,7 +125,7 @@ impl App {
             .map_err(|source| AppError::Listen { address: admin_address.to_string(), source })?;
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
-        metrics.librdkafka(librdkafka_version());
+        metrics.libraries(Libraries { librdkafka: librdkafka_version(), openssl: openssl_version() });
         let (dead_letters, dead) = DeadLetters::new(config.dead_letters.destinations.clone());
         let Connected { way, access, statistics, refused } =
             connect::connect(config, files, bootstrap_servers, dead_letters, &metrics)?;

@@ -29,6 +29,8 @@ pub mod statistics;
 pub mod topics;
 pub mod transaction;
 
+pub use self::ffi::openssl_version;
+
 /// Returns the version of librdkafka, such as `2.12.1`.
 #[must_use]
 pub fn librdkafka_version() -> String {

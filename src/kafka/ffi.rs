@@ -11,6 +11,7 @@ mod questions;
 mod raw;
 mod records;
 mod rights;
+mod tls;
 mod transactional;
 
 pub use self::{
@@ -19,6 +20,7 @@ pub use self::{
     offsets::{CommittedOffset, committed_offsets, committed_with_text},
     questions::{TopicAnswers, topic_answers},
     records::{NativeHeaders, hand_over},
+    tls::openssl_version,
     transactional::Transactional,
 };
 

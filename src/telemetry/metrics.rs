@@ -12,6 +12,7 @@ mod transactions;
 pub use self::{
     calls::CallMetrics,
     client::{BrokerReport, ClientMetrics},
+    build::Libraries,
     topics::TopicMetrics,
     transactions::{TransactionEnd, TransactionMetrics},
 };
@@ -139,9 +140,9 @@ impl Metrics {
         self.waiting_oldest_age.set(oldest_age.as_secs_f64());
     }
 
-    /// Says the version of librdkafka, once.
-    pub fn librdkafka(&self, version: String) {
-        self.build.librdkafka(version);
+    /// Says the versions of the libraries that run, once.
+    pub fn libraries(&self, libraries: Libraries) {
+        self.build.libraries(libraries);
     }
 
     /// Returns the metrics of transactions.

@@ -1,4 +1,4 @@
-//! Owns what is said of the build: its version, and that of librdkafka.
+//! Owns what is said of the build: its version, and those of librdkafka and OpenSSL.
 //! Must never change once said.
 
 use std::{
@@ -13,23 +13,37 @@ use prometheus_client::{
 
 use super::table;
 
-/// The build; librdkafka's version is told by whoever knows Kafka's client, and empty until then.
+/// The build; the versions of libraries are told by whoever knows Kafka's client, and empty until then.
 #[derive(Debug, Clone, Default)]
 pub struct Build {
-    librdkafka: Arc<OnceLock<String>>,
+    libraries: Arc<OnceLock<Libraries>>,
+}
+
+/// The versions of the libraries that run.
+#[derive(Debug, Clone, Default)]
+pub struct Libraries {
+    /// Of librdkafka.
+    pub librdkafka: String,
+    /// Of OpenSSL; if it is shared, not that of the build.
+    pub openssl: String,
 }
 
 impl Build {
-    /// Says librdkafka's version; only the first time counts.
-    pub fn librdkafka(&self, version: String) {
-        self.librdkafka.get_or_init(|| version);
+    /// Says the libraries' versions; only the first time counts.
+    pub fn libraries(&self, libraries: Libraries) {
+        self.libraries.get_or_init(|| libraries);
     }
 }
 
 impl EncodeMetric for Build {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let librdkafka = self.librdkafka.get().map_or("", String::as_str);
-        encoder.encode_info(&[("version", env!("CARGO_PKG_VERSION")), ("librdkafka_version", librdkafka)])
+        let none = Libraries::default();
+        let Libraries { librdkafka, openssl } = self.libraries.get().unwrap_or(&none);
+        encoder.encode_info(&[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("librdkafka_version", librdkafka.as_str()),
+            ("openssl_version", openssl.as_str()),
+        ])
     }
 
     fn metric_type(&self) -> MetricType {

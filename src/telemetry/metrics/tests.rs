@@ -11,7 +11,7 @@ fn all_touched() -> Arc<Metrics> {
     topic.duration(Duration::from_millis(3), Some(0xabc));
     metrics.failure(Reason::QueueFull);
     metrics.dead_letter(true, false);
-    metrics.librdkafka("2.12.1".to_owned());
+    metrics.libraries(Libraries { librdkafka: "2.12.1".to_owned(), openssl: "3.5.7".to_owned() });
     metrics.transactions().ended(TransactionEnd::Committed, 3);
     let broker = BrokerReport { broker: "1".to_owned(), round_trip_us: 900, retries: 0 };
     metrics.client().brokers(&[broker]);
@@ -107,6 +107,8 @@ fn waiting_and_build_are_told() {
     assert!(text.contains("\nproducer_waiting_records 7\n"), "{text}");
     assert!(text.contains("\nproducer_waiting_oldest_age_seconds 1.5\n"), "{text}");
     let version = env!("CARGO_PKG_VERSION");
-    let build = format!(r#"producer_build_info{{version="{version}",librdkafka_version="2.12.1"}} 1"#);
+    let build = format!(
+        r#"producer_build_info{{version="{version}",librdkafka_version="2.12.1",openssl_version="3.5.7"}} 1"#
+    );
     assert!(text.contains(&build), "{text}");
 }

@@ -40,6 +40,7 @@ const DOORS: &[(&str, &str)] = &[
     ("prost_", "grpc"),
     ("rdkafka", "kafka"),
     ("rdkafka_", "kafka"),
+    ("openssl_", "kafka"),
     ("axum", "admin"),
     ("axum_", "admin"),
     ("prometheus_client", "telemetry"),

@@ -254,7 +254,7 @@ pub const BUILD: Definition = Definition {
     name: "producer_build",
     kind: Info,
     unit: "",
-    labels: &["version", "librdkafka_version"],
+    labels: &["version", "librdkafka_version", "openssl_version"],
     help: "The build of this process",
     advice: "Join it with others to compare versions during a rollout.",
 };
