@@ -8,7 +8,7 @@ pub mod dlq;
 pub mod send;
 pub mod serve;
 
-use std::{ffi::OsString, io, io::Write as _, process::ExitCode};
+use std::{ffi::OsString, io, io::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
 
 use tokio::runtime::Runtime;
 
@@ -20,6 +20,9 @@ use crate::{
     },
     telemetry::{self, traces::Traces},
 };
+
+/// How long a text on standard error may take to be written, in milliseconds.
+const COMPLAIN_MS_MAX: u64 = 1_000;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs what the command line asks for.
+/// Runs what the command line asks for, and writes what is left of the log.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let exit = run_command(arguments);
+    telemetry::fall_silent();
+    exit
+}
+
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match arguments::parse(arguments) {
         Ok(Invocation::Serve(arguments)) => serve::run(&arguments),
         Ok(Invocation::Dev(arguments)) => dev::run(&arguments),
@@ -113,9 +122,17 @@ fn tell(text: &str) {
     drop(writeln!(output, "{}", text.trim_end()).and_then(|()| output.flush()));
 }
 
-/// Writes a text to standard error.
+/// Writes a text to standard error; one that is not read does not keep the process from its end.
 fn complain(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{}", text.trim_end()));
+    let (text, (written, wait)) = (format!("{}\n", text.trim_end()), mpsc::channel());
+    let write = move || {
+        drop(io::stderr().lock().write_all(text.as_bytes()));
+        // Whoever waited may be gone.
+        written.send(()).ok();
+    };
+    if thread::Builder::new().name("complain".to_owned()).spawn(write).is_ok() {
+        wait.recv_timeout(Duration::from_millis(COMPLAIN_MS_MAX)).ok();
+    }
 }
 
 /// Says an error with its causes on one line.

@@ -1,17 +1,20 @@
 //! Owns `dev`: the sidecar on an embedded cluster, with lines to paste and a line for each record that arrives.
 //! Must never be mistaken for the real thing: it says that its records live in memory.
 
+use std::io;
+
 use super::{
     Exit,
     arguments::SettingArguments,
     prepare,
     serve::{failed, run_until_signal},
-    tell, with_causes,
+    with_causes,
 };
 use crate::{
     app::App,
-    config::Purpose,
+    config::{LogQueue, Purpose},
     kafka::embedded::{Arrival, Embedded},
+    telemetry::output::Output,
 };
 
 /// The most characters of a key or value that a line shows.
@@ -24,30 +27,42 @@ pub fn run(arguments: &SettingArguments) -> Exit {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let embedded = match start() {
-        Ok(embedded) => embedded,
+    let (embedded, printed) = match start(loaded.config.log.queue) {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!("the embedded cluster cannot be started: {}", with_causes(&*error));
             return Exit::Fault;
         }
     };
-    runtime.block_on(async {
+    let flush = loaded.config.log.flush;
+    let exit = runtime.block_on(async {
         let servers = Some(embedded.bootstrap_servers());
         match App::build(&loaded.config, loaded.files, servers, &traces).await {
             Ok(app) => {
                 let addresses = app.addresses();
-                tell(&greeting(&addresses.grpc, &addresses.admin));
+                printed.push(greeting(&addresses.grpc, &addresses.admin).as_bytes());
                 run_until_signal(app, traces).await
             }
             Err(error) => failed(&error),
         }
-    })
+    });
+    drop(embedded);
+    // Lines that are not read must not keep the process from its end.
+    let _is_written: bool = printed.flush(flush);
+    exit
 }
 
-fn start() -> Result<Embedded, Box<dyn std::error::Error>> {
+/// Starts the cluster, and the writer of what it tells: standard output may stay unread while records arrive.
+fn start(queue: LogQueue) -> Result<(Embedded, Output), Box<dyn std::error::Error>> {
+    let printed = Output::start("dev-printed", &io::stdout(), queue, |dropped| {
+        if dropped > 0 {
+            tracing::warn!(lines = dropped, "lines of records were dropped: standard output was not read");
+        }
+    })?;
     let mut embedded = Embedded::start()?;
-    embedded.tell_arrivals(|arrival| tell(&line(&arrival)))?;
-    Ok(embedded)
+    let arrivals = printed.clone();
+    embedded.tell_arrivals(move |arrival| arrivals.push(format!("{}\n", line(&arrival)).as_bytes()))?;
+    Ok((embedded, printed))
 }
 
 fn greeting(grpc: &str, admin: &str) -> String {

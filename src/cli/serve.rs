@@ -104,9 +104,7 @@ fn say_start(app: &App, loaded: &Loaded) {
 
 /// Logs the last line of the process; nothing follows it.
 fn say_end(drained: Drained) -> Exit {
-    let exit = say_drained(drained);
-    telemetry::fall_silent();
-    exit
+    telemetry::say_last(|| say_drained(drained))
 }
 
 fn say_drained(drained: Drained) -> Exit {

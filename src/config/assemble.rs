@@ -12,8 +12,8 @@ use secrecy::SecretString;
 
 use super::{
     ClientCertificate, Compression, Config, Credentials, DeadLetters, Deduplication, Kafka, Limits, Listen,
-    Log, LogFormat, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics, Transactions,
-    checks,
+    Log, LogFormat, LogQueue, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics,
+    Transactions, checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
     traces,
@@ -109,6 +109,12 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             filter: reader.text("log.filter"),
             format: reader.values.text("log.format").and_then(LogFormat::parse),
             repeat: reader.duration("log.repeat_ms"),
+            place_lines_max: reader.number("log.place_lines_max"),
+            queue: LogQueue {
+                lines_max: reader.size("log.queue_lines_max"),
+                bytes_max: reader.size("log.queue_bytes_max"),
+            },
+            flush: reader.duration("log.flush_ms"),
         },
         traces: traces::assemble(reader.values),
     }

@@ -4,15 +4,17 @@
 mod build;
 mod calls;
 mod client;
+pub mod exposition;
+mod log;
 mod process;
 pub mod table;
 mod topics;
 mod transactions;
 
 pub use self::{
+    build::Libraries,
     calls::CallMetrics,
     client::{BrokerReport, ClientMetrics},
-    build::Libraries,
     topics::TopicMetrics,
     transactions::{TransactionEnd, TransactionMetrics},
 };
@@ -29,7 +31,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::{build::Build, process::Process, topics::Topics};
+use self::{build::Build, exposition::Exposition, log::LogLines, process::Process, topics::Topics};
 use crate::{failure::Reason, record::Topic};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -93,6 +95,7 @@ impl Metrics {
         table::WAITING_OLDEST_AGE.register(registry, metrics.waiting_oldest_age.clone());
         table::BUILD.register(registry, metrics.build.clone());
         registry.register_collector(Box::new(Process::new()));
+        registry.register_collector(Box::new(LogLines));
         Arc::new(metrics)
     }
 
@@ -183,6 +186,14 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    /// Renders all metrics in a text format.
+    ///
+    /// # Errors
+    /// If the formatter fails, which a `String` never does.
+    pub fn render_as(&self, exposition: Exposition) -> Result<String, fmt::Error> {
+        Ok(exposition.of(self.render()?))
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod architecture;
 mod around;
+mod attacks;
 mod batches;
 mod client;
 mod clients;
@@ -99,6 +100,7 @@ const TOGETHER: &[&[Test]] = &[
 /// Tests that break what others need, or measure; one after the other, in this order.
 const ALONE: &[&[Test]] = &[
     transactions::hanging::TESTS,
+    attacks::logs::TESTS,
     stopping::TESTS,
     deploy::life::TESTS,
     faults::TESTS,

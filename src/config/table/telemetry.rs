@@ -6,6 +6,8 @@ use crate::config::{LogFormat, traces::SamplerName};
 
 const HOUR_MS: u64 = 3_600_000;
 /// The exporters of traces that are built in, and none.
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
 const EXPORTERS: &[&str] = &["otlp", "none"];
 
 pub(super) fn settings() -> Vec<Setting> {
@@ -38,6 +40,34 @@ fn logs() -> Vec<Setting> {
             "How often failures of one reason and topic are logged at most; a line says how many there were since the last. 0 logs each.",
         ),
     ]
+        Setting::number(
+            "log.place_lines_max",
+            100,
+            (1, 1_000_000),
+            "lines",
+            "The most lines that one place of the program writes within `log.repeat_ms`, whatever they say; a line tells how many more there were. Lines of the levels debug and trace are not limited.",
+        ),
+        Setting::number(
+            "log.queue_lines_max",
+            4096,
+            (16, 1_000_000),
+            "lines",
+            "The most log lines that wait to be written. If standard error is not read, further lines are dropped and counted; the work goes on.",
+        ),
+        Setting::number(
+            "log.queue_bytes_max",
+            MIB,
+            (64 * KIB, 1024 * MIB),
+            "bytes",
+            "The most bytes of log lines that wait to be written.",
+        ),
+        Setting::number(
+            "log.flush_ms",
+            500,
+            (0, 60_000),
+            "ms",
+            "How long the last log lines may take to be written when the process ends.",
+        ),
 }
 
 fn traces() -> Vec<Setting> {

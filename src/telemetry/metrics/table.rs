@@ -82,6 +82,7 @@ pub const SECTIONS: &[(&str, &[Definition])] = &[
             PROCESS_MAX_FDS,
             PROCESS_THREADS,
             PROCESS_START_TIME,
+            LOG_LINES_LOST,
             BUILD,
         ],
     ),

@@ -31,7 +31,7 @@ impl Program {
             }
         }
         command.envs(environment.iter().copied()).stdin(Stdio::null());
-        let output = Output::capture(&mut command).expect("pipes can be made");
+        let output = Output::capture(&mut command, true).expect("pipes can be made");
         let process = Process::start(command).expect("the program can be started");
         Self { process, output }
     }

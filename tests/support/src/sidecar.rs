@@ -30,6 +30,7 @@ pub struct SidecarBuilder {
     folder: TestFolder,
     grpc_port: u16,
     admin_port: u16,
+    is_output_read: bool,
 }
 
 /// A running sidecar, killed on drop.
@@ -58,6 +59,12 @@ impl SidecarBuilder {
     /// Adds a command line argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Leaves what it prints in its pipes until [`Sidecar::read_output`].
+    pub fn without_reader(mut self) -> Self {
+        self.is_output_read = false;
         self
     }
 
@@ -93,7 +100,7 @@ impl SidecarBuilder {
         }
         command.envs(&self.environment);
         command.current_dir(self.folder.path()).stdin(Stdio::null());
-        let output = Output::capture(&mut command).expect("pipes can be made");
+        let output = Output::capture(&mut command, self.is_output_read).expect("pipes can be made");
         let process = Process::start(command).expect("the sidecar's binary can be started");
         Sidecar {
             process,
@@ -116,6 +123,7 @@ impl Sidecar {
             folder: TestFolder::new("sidecar"),
             grpc_port,
             admin_port,
+            is_output_read: true,
         };
         builder
             .env("SIDECAR_LISTEN", format!("127.0.0.1:{grpc_port}"))
@@ -183,6 +191,11 @@ impl Sidecar {
         self.output.stderr()
     }
 
+    /// Begins to read what it prints, if it was started without a reader.
+    pub fn read_output(&self) {
+        self.output.read();
+    }
+
     /// Waits for a line on either output, also one printed before the call, and returns it.
     ///
     /// # Panics
@@ -238,7 +251,20 @@ impl Sidecar {
     ///
     /// When there is no HTTP answer within 5 s.
     pub fn try_http_get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        http::get(self.admin_port, path)
+        http::get(self.admin_port, path, "")
+    }
+
+    /// Asks the admin port for a path with an `Accept` header, and returns the answer's head and body.
+    ///
+    /// # Panics
+    ///
+    /// When there is no HTTP answer within 5 s.
+    #[track_caller]
+    pub fn http_get_accepting(&self, path: &str, accept: &str) -> (String, String) {
+        match http::answer(self.admin_port, path, &format!("Accept: {accept}\r\n")) {
+            Ok(answer) => answer,
+            Err(error) => self.fail(&format!("GET {path}: {error}")),
+        }
     }
 
     /// Where the gRPC service listens, as `127.0.0.1:port`.

@@ -250,6 +250,14 @@ pub const PROCESS_START_TIME: Definition = Definition {
     help: "When the process started, since the epoch",
     advice: "A change is a restart.",
 };
+pub const LOG_LINES_LOST: Definition = Definition {
+    name: "producer_log_lines_lost",
+    kind: Counter,
+    unit: "",
+    labels: &["cause"],
+    help: "Log lines that were not written: cause is not_read if standard error was not read fast enough, rate_limited if one place of the program wrote too many",
+    advice: "With `not_read`, mend the reader of the log or raise `log.queue_lines_max`. With `rate_limited`, read the lines that were written: something repeats.",
+};
 pub const BUILD: Definition = Definition {
     name: "producer_build",
     kind: Info,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::eventually::try_eventually;
 
@@ -19,6 +19,14 @@ const TAIL_LINES: usize = 60;
 pub(crate) struct Output {
     stdout: Lines,
     stderr: Lines,
+    gate: Arc<Gate>,
+}
+
+/// Whether the outputs are read.
+#[derive(Debug, Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,12 +41,20 @@ struct Captured {
 }
 
 impl Output {
-    /// Connects a command's standard output and error to two capturing threads.
-    pub(crate) fn capture(command: &mut Command) -> io::Result<Self> {
+    /// Connects a command's standard output and error to two capturing threads, which read at once or after [`Self::read`].
+    pub(crate) fn capture(command: &mut Command, is_read: bool) -> io::Result<Self> {
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         command.stdout(stdout_writer).stderr(stderr_writer);
-        Ok(Self { stdout: Lines::read(stdout)?, stderr: Lines::read(stderr)? })
+        let gate = Arc::new(Gate { is_open: Mutex::new(is_read), opened: Condvar::new() });
+        let (stdout, stderr) = (Lines::read(stdout, &gate)?, Lines::read(stderr, &gate)?);
+        Ok(Self { stdout, stderr, gate })
+    }
+
+    /// Begins to read.
+    pub(crate) fn read(&self) {
+        *self.gate.is_open.lock() = true;
+        self.gate.opened.notify_all();
     }
 
     pub(crate) fn stdout(&self) -> Vec<String> {
@@ -51,6 +67,9 @@ impl Output {
 
     /// Waits until both outputs are closed and read to their end; the process has ended then, or closed them.
     pub(crate) fn wait_end(&self) {
+        if !*self.gate.is_open.lock() {
+            return;
+        }
         for lines in [&self.stdout, &self.stderr] {
             try_eventually(Duration::from_secs(5), || lines.captured.lock().has_ended.then_some(()));
         }
@@ -67,10 +86,12 @@ impl Output {
 }
 
 impl Lines {
-    fn read(pipe: PipeReader) -> io::Result<Self> {
+    fn read(pipe: PipeReader, gate: &Arc<Gate>) -> io::Result<Self> {
         let lines = Self::default();
         let captured = Arc::clone(&lines.captured);
+        let gate = Arc::clone(gate);
         thread::Builder::new().name("output".to_owned()).spawn(move || {
+            gate.opened.wait_while(&mut gate.is_open.lock(), |is_open| !*is_open);
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
                 captured.lock().lines.push(line);
