@@ -97,11 +97,23 @@ fn prepare(arguments: &SettingArguments, purpose: Purpose) -> Result<(Loaded, Ru
         Exit::Usage
     };
     let config = &loaded.config;
-    let traces = {
+    let started = {
         let _within = runtime.enter();
-        Traces::start(&config.traces, &config.instance_id).map_err(|error| refused(&error))?
+        Traces::start(&config.traces, &config.instance_id)
+    };
+    let (traces, refusal) = match started {
+        Ok(traces) => (traces, None),
+        Err(error) if config.traces.is_endpoint_ours => return Err(refused(&error)),
+        // What a pod sets for its application must not end the start.
+        Err(error) => (Traces::default(), Some(error)),
     };
     telemetry::begin(&config.log, &traces).map_err(|error| refused(&error))?;
+    if let Some(error) = refusal {
+        tracing::warn!("no spans are exported: {error}");
+    }
+    for problem in &loaded.ignored {
+        tracing::warn!("{problem}");
+    }
     for name in &config.traces.unknown_propagators {
         tracing::warn!("the propagator {name:?} is not built in and is left out; tracecontext is");
     }

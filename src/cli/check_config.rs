@@ -31,7 +31,7 @@ pub fn run(
     errors: &mut impl Write,
 ) -> u8 {
     let (written, code) = match load(arguments, environment, Purpose::Serve) {
-        Ok(loaded) => (print_settings(&loaded, output), CLEAN),
+        Ok(loaded) => (print_settings(&loaded, output).and_then(|()| print_ignored(&loaded, errors)), CLEAN),
         Err(problems) => (print_problems(&problems, errors), WRONG_SETTINGS),
     };
     if written.is_ok() { code } else { FAULT }
@@ -75,6 +75,14 @@ fn print_settings(loaded: &Loaded, output: &mut impl Write) -> io::Result<()> {
         writeln!(output, "{key} = {shown}  ({origin})")?;
     }
     output.flush()
+}
+
+/// Prints what is wrong without ending the start.
+fn print_ignored(loaded: &Loaded, errors: &mut impl Write) -> io::Result<()> {
+    for problem in &loaded.ignored {
+        writeln!(errors, "warning: {problem}")?;
+    }
+    errors.flush()
 }
 
 fn print_problems(problems: &Problems, errors: &mut impl Write) -> io::Result<()> {

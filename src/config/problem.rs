@@ -44,6 +44,15 @@ pub struct Problems(pub Vec<Problem>);
 
 // === impl Origin ===
 
+impl Origin {
+    /// Returns whether it is one of OpenTelemetry's variables, which a pod sets for its application: what is wrong there is
+    /// ignored and told, and must not end the start.
+    #[must_use]
+    pub fn is_opentelemetrys(&self) -> bool {
+        matches!(self, Self::Environment(name) if name.starts_with("OTEL_"))
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

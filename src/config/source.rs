@@ -27,6 +27,7 @@ use super::{
     parse::{Raw, parse},
     problem::{Origin, Problem, Problems},
     table::{self, Default, Kind, Setting},
+    traces,
     values::{Value, Values},
 };
 
@@ -55,6 +56,8 @@ pub struct Loaded {
     pub shown: Vec<(&'static str, String)>,
     /// The files that hold secrets and certificates.
     pub files: Arc<SecretFiles>,
+    /// OpenTelemetry's variables that cannot be used, and what holds in their place.
+    pub ignored: Vec<Problem>,
 }
 
 /// A value with where it was said.
@@ -102,6 +105,8 @@ pub fn load_judged(
     for Said { setting, raw, place } in said {
         match parse(setting, raw, &place, &mut problems) {
             Some(value) => values.insert(setting.key, value, place),
+            // What holds without it stays.
+            None if place.is_opentelemetrys() => {}
             None => values.mark_broken(setting.key),
         }
     }
@@ -111,8 +116,9 @@ pub fn load_judged(
         Purpose::Dev => {}
     }
     problems.extend(judge(&further(&values)));
+    let ignored = ignored(&mut problems, &values);
     match assemble::assemble(&values, purpose) {
-        Ok(config) if problems.is_empty() => Ok(loaded(config, &values, files)),
+        Ok(config) if problems.is_empty() => Ok(loaded(config, &values, files, ignored)),
         Ok(_) => Err(Problems(problems)),
         Err(more) => {
             problems.extend(more);
@@ -157,14 +163,28 @@ fn flags(flags: &[(&'static str, String)]) -> Vec<Said> {
     said.collect()
 }
 
-fn loaded(config: Config, values: &Values, files: SecretFiles) -> Loaded {
+/// Takes out what is wrong in OpenTelemetry's variables, and says what holds in their place.
+fn ignored(problems: &mut Vec<Problem>, values: &Values) -> Vec<Problem> {
+    let taken = problems.extract_if(.., |problem| problem.place.is_opentelemetrys());
+    let instead = |Problem { key, place, wrong, .. }| {
+        let mend = format!("it is ignored, and {key} is {}", shown(values, &key));
+        Problem { key, place, wrong, mend }
+    };
+    taken.map(instead).chain(traces::ignored(values)).collect()
+}
+
+fn shown(values: &Values, key: &str) -> String {
+    values.get(key).map_or_else(|| "(unset)".to_owned(), Value::shown)
+}
+
+fn loaded(config: Config, values: &Values, files: SecretFiles, ignored: Vec<Problem>) -> Loaded {
     let keys = || table::settings().iter().map(|setting| setting.key);
-    let shown = |key| values.get(key).map_or_else(|| "(unset)".to_owned(), Value::shown);
     Loaded {
         config,
         origins: keys().map(|key| (key, values.origin(key))).collect(),
-        shown: keys().map(|key| (key, shown(key))).collect(),
+        shown: keys().map(|key| (key, shown(values, key))).collect(),
         files: Arc::new(files),
+        ignored,
     }
 }
 

@@ -12,8 +12,8 @@ use super::{
 const TRACE_CONTEXT: &str = "tracecontext";
 /// What switches propagation or the exporter off, by OpenTelemetry's name.
 const NONE: &str = "none";
-/// The key of the endpoint's protocol, and the only one that is built in.
-const PROTOCOL: &str = "traces.protocol";
+/// The ways to say the endpoint's protocol, the stronger first, and the only one that is built in.
+const PROTOCOLS: [&str; 2] = ["traces.own_protocol", "traces.protocol"];
 const GRPC: &str = "grpc";
 /// The ways to say where spans go, the stronger first.
 const ENDPOINTS: [&str; 2] = ["traces.own_endpoint", "traces.endpoint"];
@@ -24,6 +24,8 @@ const SHARE: &str = "traces.sampler_arg";
 pub struct Traces {
     /// The OTLP receiver, `http://host:port`; none where there are no spans.
     pub endpoint: Option<String>,
+    /// Whether the endpoint was said for the sidecar alone, not by a variable that a pod sets for all its containers.
+    pub is_endpoint_ours: bool,
     /// Whether W3C trace contexts are read from calls and written into records.
     pub propagates: bool,
     /// The propagators that were asked for and are not built in.
@@ -32,6 +34,8 @@ pub struct Traces {
     pub sampler: Sampler,
     /// The most spans that wait for their export.
     pub queue_spans_max: usize,
+    /// How long spans wait at most until they are exported.
+    pub schedule: Duration,
     /// How long the last spans may take to be sent at a stop.
     pub flush: Duration,
 }
@@ -79,8 +83,29 @@ impl SamplerName {
     }
 }
 
-/// Returns every problem of the settings of traces. What a pod sets for its application is none while no spans are asked for.
+/// Returns every problem of the settings of traces, save of OpenTelemetry's variables.
 pub(super) fn check(values: &Values) -> Vec<Problem> {
+    faults(values).into_iter().filter(|fault| !fault.place.is_opentelemetrys()).collect()
+}
+
+/// Returns OpenTelemetry's variables that cannot be used, and what holds in their place.
+pub(super) fn ignored(values: &Values) -> Vec<Problem> {
+    let mut ignored: Vec<_> =
+        faults(values).into_iter().filter(|fault| fault.place.is_opentelemetrys()).collect();
+    for fault in &mut ignored {
+        fault.mend = match fault.key.as_str() {
+            SHARE => "it is ignored, and the share is 1.0".to_owned(),
+            _ if usable_endpoint(values).is_some() => {
+                "it is ignored, and spans are exported over grpc".to_owned()
+            }
+            _ => format!("no spans are exported; {}", fault.mend),
+        };
+    }
+    ignored
+}
+
+/// Returns what is wrong. What a pod sets for its application is nothing wrong while no spans are asked for.
+fn faults(values: &Values) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some((key, endpoint)) = endpoint_in_force(values) {
         if let Some(wrong) = endpoint_fault(endpoint) {
@@ -88,10 +113,10 @@ pub(super) fn check(values: &Values) -> Vec<Problem> {
                 "write http://host:port of an OTLP receiver that speaks gRPC, or set traces.exporter to none";
             problems.push(Problem::new(key, values.origin(key), wrong, mend));
         }
-        if let Some(protocol) = values.text(PROTOCOL).filter(|protocol| *protocol != GRPC) {
+        if let Some((key, protocol)) = protocol_in_force(values).filter(|(_, protocol)| *protocol != GRPC) {
             let wrong = format!("{protocol:?} is not built in");
             let mend = "write grpc and an endpoint that speaks it, or set traces.exporter to none";
-            problems.push(Problem::new(PROTOCOL, values.origin(PROTOCOL), wrong, mend));
+            problems.push(Problem::new(key, values.origin(key), wrong, mend));
         }
     }
     if let Some(text) = values.text(SHARE)
@@ -105,7 +130,7 @@ pub(super) fn check(values: &Values) -> Vec<Problem> {
 
 /// Makes the typed settings; what is wrong in them was told by [`check`].
 pub(super) fn assemble(values: &Values) -> Traces {
-    let endpoint = endpoint_in_force(values).map(|(_, endpoint)| endpoint);
+    let endpoint = usable_endpoint(values);
     let propagators = values.text("traces.propagators").unwrap_or(TRACE_CONTEXT);
     let (known, unknown): (Vec<&str>, Vec<&str>) = propagators
         .split(',')
@@ -115,7 +140,8 @@ pub(super) fn assemble(values: &Values) -> Traces {
     let named = values.text("traces.sampler").and_then(SamplerName::parse);
     let (follows_caller, own) = named.unwrap_or((true, SamplerName::AlwaysOn));
     Traces {
-        endpoint: endpoint.map(str::to_owned),
+        endpoint: endpoint.map(|(_, endpoint)| endpoint.to_owned()),
+        is_endpoint_ours: endpoint.is_none_or(|(key, _)| !values.origin(key).is_opentelemetrys()),
         propagates: !known.is_empty(),
         unknown_propagators: unknown.into_iter().map(str::to_owned).collect(),
         sampler: Sampler {
@@ -130,6 +156,7 @@ pub(super) fn assemble(values: &Values) -> Traces {
             .number("traces.queue_spans_max")
             .and_then(|most| usize::try_from(most).ok())
             .unwrap_or(1),
+        schedule: Duration::from_millis(values.number("traces.schedule_ms").unwrap_or(1)),
         flush: Duration::from_millis(values.number("traces.flush_ms").unwrap_or_default()),
     }
 }
@@ -140,6 +167,20 @@ fn endpoint_in_force(values: &Values) -> Option<(&'static str, &str)> {
         || values.text("traces.exporter") == Some(NONE);
     let said = ENDPOINTS.into_iter().find_map(|key| Some((key, values.text(key)?)));
     said.filter(|_| !is_off)
+}
+
+/// Returns which protocol the endpoint speaks, and by which key that is said.
+fn protocol_in_force(values: &Values) -> Option<(&'static str, &str)> {
+    PROTOCOLS.into_iter().find_map(|key| Some((key, values.text(key)?)))
+}
+
+/// Returns where spans go, unless the pod's variables name an endpoint that cannot be used.
+fn usable_endpoint(values: &Values) -> Option<(&'static str, &str)> {
+    let (key, endpoint) = endpoint_in_force(values)?;
+    // A protocol that is said for the application does not tell of an endpoint that is said for the sidecar.
+    let speaks_grpc = protocol_in_force(values).is_none_or(|(_, protocol)| protocol == GRPC)
+        || !values.origin(key).is_opentelemetrys();
+    (speaks_grpc && endpoint_fault(endpoint).is_none()).then_some((key, endpoint))
 }
 
 fn share(text: &str) -> Option<f64> {

@@ -82,6 +82,7 @@ impl Traces {
         };
         let queue = BatchConfigBuilder::default()
             .with_max_queue_size(spans_max)
+            .with_scheduled_delay(traces.schedule)
             .with_max_export_batch_size(BATCH_SPANS_MAX.min(spans_max));
         let inner = BatchSpanProcessor::new(exporter, queue.build());
         let provider = SdkTracerProvider::builder()

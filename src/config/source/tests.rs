@@ -285,14 +285,67 @@ fn what_a_pod_sets_for_its_application_is_no_problem_while_no_spans_are_asked_fo
     }
     let protocol_alone = [&PLAIN[..], &application[1..]].concat();
     assert_eq!(load_with(None, &protocol_alone, &[]).unwrap().config.traces.endpoint, None);
-    let told = load_with(None, &[&PLAIN[..], &application[..]].concat(), &[]).unwrap_err().to_string();
-    assert!(told.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && told.contains("TLS"), "{told}");
-    assert!(told.contains("\"http/protobuf\" is not built in"), "{told}");
     // The endpoint of traces alone wins over the other, and the other is none of ours then.
     let own = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4317")];
     let variables = [&PLAIN[..], &application[..1], &own[..]].concat();
     let endpoint = load_with(None, &variables, &[]).unwrap().config.traces.endpoint;
     assert_eq!(endpoint.as_deref(), Some("http://localhost:4317"));
+}
+
+#[test]
+fn what_a_pod_sets_for_its_application_never_ends_the_start() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
+    // Each with what is said of it, and whether spans are exported all the same.
+    for (name, value, said, has_spans) in [
+        ("OTEL_TRACES_EXPORTER", "console", "traces.exporter is otlp", true),
+        ("OTEL_SDK_DISABLED", "1", "traces.disabled is false", true),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "no spans are exported", false),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf", "no spans are exported", false),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", &"x".repeat(5000), "traces.protocol is grpc", true),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector:4318", "no spans are exported", false),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nonsense\n", "traces.own_endpoint is (unset)", true),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote", "traces.sampler is parentbased_always_on", true),
+        (
+            "OTEL_TRACES_SAMPLER_ARG",
+            "endpoint=http://localhost:14250,initialSamplingRate=0.25",
+            "the share is 1.0",
+            true,
+        ),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "traces.queue_spans_max is 2048", true),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "traces.schedule_ms is 5000", true),
+    ] {
+        let loaded = load_with(None, &[&PLAIN[..], &[endpoint, (name, value)]].concat(), &[]).unwrap();
+        let [told] = &loaded.ignored[..] else { panic!("{name}: {:?}", loaded.ignored) };
+        let told = told.to_string();
+        assert!(told.contains(name) && told.contains(said), "{told}");
+        assert_eq!(loaded.config.traces.endpoint.is_some(), has_spans, "{name}");
+    }
+    for (name, value) in [
+        ("OTEL_PROPAGATORS", "jaeger,b3multi"),
+        ("OTEL_METRICS_EXPORTER", "console"),
+        ("OTEL_LOGS_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "=,,x"),
+    ] {
+        let loaded = load_with(None, &[&PLAIN[..], &[endpoint, (name, value)]].concat(), &[]).unwrap();
+        assert_eq!((loaded.ignored.len(), loaded.config.traces.endpoint.is_some()), (0, true), "{name}");
+    }
+    let folder = Folder::new();
+    // What is said for the sidecar alone stays an error, and the application's variables say nothing of its endpoint.
+    for (file, variables) in [
+        ("traces:\n  exporter: console\n", vec![]),
+        ("traces:\n  endpoint: https://collector:4318\n", vec![("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]),
+        ("traces:\n  protocol: http/json\n", vec![endpoint]),
+    ] {
+        let file = folder.write("sidecar.yaml", file);
+        let told = load_with(Some(&file), &[&PLAIN[..], &variables[..]].concat(), &[]).unwrap_err();
+        assert_eq!(told.0.len(), 1, "{told}");
+    }
+    let file = folder.write("sidecar.yaml", "traces:\n  endpoint: http://localhost:4317\n");
+    let variables = [&PLAIN[..], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]].concat();
+    let loaded = load_with(Some(&file), &variables, &[]).unwrap();
+    assert!(loaded.config.traces.endpoint.is_some() && loaded.config.traces.is_endpoint_ours);
+    assert!(loaded.ignored[0].to_string().contains("spans are exported over grpc"), "{:?}", loaded.ignored);
 }
 
 #[test]

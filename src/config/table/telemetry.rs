@@ -1,13 +1,14 @@
 //! Owns the settings of what the sidecar says of itself: logs and traces.
-//! The variables of traces are OpenTelemetry's own, so that what a pod sets for all its containers holds here too.
+//! The variables of traces are OpenTelemetry's own, so that what a pod sets for all its containers holds here too. What cannot
+//! be used of them is told and ignored.
 
 use super::{Kind, Setting};
 use crate::config::{LogFormat, traces::SamplerName};
 
 const HOUR_MS: u64 = 3_600_000;
-/// The exporters of traces that are built in, and none.
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+/// The exporters of traces that are built in, and none.
 const EXPORTERS: &[&str] = &["otlp", "none"];
 
 pub(super) fn settings() -> Vec<Setting> {
@@ -39,7 +40,6 @@ fn logs() -> Vec<Setting> {
             "ms",
             "How often failures of one reason and topic are logged at most; a line says how many there were since the last. 0 logs each.",
         ),
-    ]
         Setting::number(
             "log.place_lines_max",
             100,
@@ -68,6 +68,7 @@ fn logs() -> Vec<Setting> {
             "ms",
             "How long the last log lines may take to be written when the process ends.",
         ),
+    ]
 }
 
 fn traces() -> Vec<Setting> {
@@ -86,11 +87,17 @@ fn traces() -> Vec<Setting> {
         .environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
         Setting::of(
             "traces.protocol",
-            Kind::Text(32),
+            Kind::Text(256),
             "grpc",
             "The protocol of the endpoint; where spans are made, only `grpc` will do.",
         )
             .environment("OTEL_EXPORTER_OTLP_PROTOCOL"),
+        Setting::unset(
+            "traces.own_protocol",
+            Kind::Text(256),
+            "The same for traces alone; wins over `traces.protocol`.",
+        )
+        .environment("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
         Setting::of(
             "traces.exporter",
             Kind::Choice(EXPORTERS),
@@ -121,7 +128,7 @@ fn traces() -> Vec<Setting> {
         .environment("OTEL_TRACES_SAMPLER"),
         Setting::of(
             "traces.sampler_arg",
-            Kind::Text(32),
+            Kind::Text(1024),
             "1.0",
             "The share of traces that `traceidratio` records, 0.0 to 1.0.",
         )
@@ -139,6 +146,14 @@ fn export() -> Vec<Setting> {
             "The most spans that wait for their export; while there are so many, calls and frames begin none. Room for them is taken at the start.",
         )
         .environment("OTEL_BSP_MAX_QUEUE_SIZE"),
+        Setting::number(
+            "traces.schedule_ms",
+            5000,
+            (1, HOUR_MS),
+            "ms",
+            "How long spans wait at most until they are exported.",
+        )
+        .environment("OTEL_BSP_SCHEDULE_DELAY"),
         Setting::number(
             "traces.flush_ms",
             2000,
