@@ -6,7 +6,10 @@ use std::{io, sync::Arc};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::IntoResponse,
     routing::get,
 };
@@ -15,11 +18,8 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     lifecycle::{Lifecycle, Phase},
     pipeline::{readiness::Readiness, send::Sender},
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{Metrics, exposition::Exposition},
 };
-
-/// What prometheus-client's text encoder writes.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the endpoints answer from.
 #[derive(Debug, Clone)]
@@ -52,11 +52,13 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
     admin.metrics.outstanding(admin.sender.outstanding());
     admin.metrics.waiting(admin.sender.waiting());
-    match admin.metrics.render() {
-        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, OPENMETRICS)], text),
+    let accepted: Vec<_> = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).collect();
+    let exposition = Exposition::accepted(&accepted.join(","));
+    match admin.metrics.render_as(exposition) {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, exposition.content_type())], text),
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             [(CONTENT_TYPE, "text/plain; charset=utf-8")],

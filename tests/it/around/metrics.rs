@@ -1,13 +1,9 @@
 //! What `/metrics` says after calls that were counted here too.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use producer_sidecar::grpc::proto::{GetInfoRequest, GetInfoResponse, SendRequest};
-use testkit::{Cluster, Sidecar};
+use testkit::{Cluster, Sidecar, find_tool, run_tool};
 use tonic::{Code, Request, client::Grpc};
 
 use super::{SERVICE, channel, check, listening, metric, ready, wait_metric};
@@ -25,7 +21,8 @@ crate::tests!(
     failures_are_counted_by_reason,
     topics_beyond_the_cap_share_a_label,
     unknown_topics_make_no_labels,
-    the_text_is_open_metrics,
+    the_text_is_open_metrics_for_whoever_asks_for_it,
+    the_text_is_prometheus_older_format_for_all_others,
     calls_are_counted_by_method_and_code,
     a_call_that_its_caller_leaves_is_counted_as_cancelled,
     buckets_show_sampled_traces,
@@ -116,10 +113,23 @@ fn unknown_topics_make_no_labels() {
     assert!(!sidecar.http_get("/metrics").1.contains("made-up"), "callers choose no labels");
 }
 
-fn the_text_is_open_metrics() {
+/// What Prometheus 3 sends.
+const PROMETHEUS_ACCEPTS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
+fn content_type(head: &str) -> String {
+    let header = head
+        .lines()
+        .find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("content-type")));
+    header.unwrap_or_else(|| panic!("{head}")).1.to_owned()
+}
+
+fn the_text_is_open_metrics_for_whoever_asks_for_it() {
     // A family appears with its first sample.
     run(async { send(&connect(&shared_address()), text("a b", "v")).await }).unwrap_err();
-    let (address, text) = with_shared(|sidecar| (sidecar.admin_address(), sidecar.http_get("/metrics").1));
+    let (head, text) = with_shared(|sidecar| sidecar.http_get_accepting("/metrics", PROMETHEUS_ACCEPTS));
+    assert_eq!(content_type(&head), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(text.ends_with("\n# EOF\n"), "{text}");
     assert_eq!(text.matches("# EOF").count(), 1);
     for line in [
@@ -139,12 +149,49 @@ fn the_text_is_open_metrics() {
             assert!(line.starts_with(family), "{line} under {family}");
         }
     }
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let expected = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert!(answer.lines().any(|line| line.eq_ignore_ascii_case(expected)), "{answer}");
+}
+
+fn the_text_is_prometheus_older_format_for_all_others() {
+    let topic = Cluster::shared().create_topic("exposed", 1, &[]);
+    let sidecar = ready(over_tls());
+    run(async {
+        let mut client = connect(&sidecar.grpc_address());
+        let mut request =
+            Request::new(SendRequest { record: Some(text(&topic, "v")), ..SendRequest::default() });
+        let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        request.metadata_mut().insert("traceparent", sampled.parse().unwrap());
+        client.send(request).await.unwrap();
+        send(&client, text("a b", "v")).await.unwrap_err();
+    });
+    for accept in
+        ["", "*/*", "text/plain;version=0.0.4", "text/html", "application/openmetrics-text;q=0.1,*/*"]
+    {
+        let (head, text) = sidecar.http_get_accepting("/metrics", accept);
+        assert_eq!(content_type(&head), "text/plain; version=0.0.4; charset=utf-8", "{accept}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT") && !text.contains("trace_id"), "{text}");
+        for line in [
+            "# TYPE kafka_messages_sent_total counter",
+            "# TYPE kafka_send_duration_ms histogram",
+            "# TYPE producer_build_info gauge",
+            "# TYPE process_cpu_seconds_total counter",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        let checked =
+            run_tool(&find_tool("promtool", "PROMTOOL"), &["check", "metrics"], sidecar.folder(), &text);
+        // It exits with 3 for advice about names, some of which others prescribe; what it cannot read is 1.
+        assert!(matches!(checked.exit, Some(0 | 3)), "{checked:?}");
+    }
+    let samples = |text: &str| {
+        let names = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(' ').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let (_, open_metrics) = sidecar.http_get_accepting("/metrics", PROMETHEUS_ACCEPTS);
+    assert!(open_metrics.contains("trace_id"));
+    assert_eq!(samples(&open_metrics), samples(&sidecar.http_get("/metrics").1));
 }
 
 /// How many calls of a method ended with a code.
@@ -223,7 +270,7 @@ fn a_call_that_its_caller_leaves_is_counted_as_cancelled() {
 
 /// The exemplars of a topic's buckets: what stands behind the count.
 fn exemplars(sidecar: &Sidecar, topic: &str) -> Vec<String> {
-    let metrics = sidecar.http_get("/metrics").1;
+    let metrics = sidecar.http_get_accepting("/metrics", PROMETHEUS_ACCEPTS).1;
     let of_topic = format!(r#",topic="{topic}"}} "#);
     let buckets = metrics.lines().filter_map(|line| {
         line.strip_prefix("kafka_send_duration_ms_bucket{le=")?.split_once(&of_topic).map(|(_, rest)| rest)

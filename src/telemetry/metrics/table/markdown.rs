@@ -9,8 +9,9 @@ const INTRODUCTION: &str = "\
 This file is generated from the table of metrics in `src/telemetry/metrics/table.rs`; a test compares the two. After a change run
 `UPDATE_DOCS=1 cargo test --lib metrics_document`.
 
-`GET /metrics` on `admin_listen` answers in the OpenMetrics text format (`application/openmetrics-text; version=1.0.0`), which Prometheus
-asks for first. A family appears with its first sample.
+`GET /metrics` on `admin_listen` answers in the OpenMetrics text format (`application/openmetrics-text; version=1.0.0`) if the scraper asks for
+it, as Prometheus does. All others get Prometheus' own (`text/plain; version=0.0.4`), without units and exemplars. A family appears with its
+first sample.
 
 - **Topics**: the first 200 (`metrics_topics_max`) have labels of their own; those beyond, and those that Kafka does not know, count as `_other`.
 - **Brokers**: the first 200 that librdkafka tells of have labels of their own, their node ids; those beyond share `_other`.
