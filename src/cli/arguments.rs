@@ -15,9 +15,6 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::table::{self, Kind, Setting};
 
-/// The exit code of wrong usage (`EX_USAGE` of sysexits.h).
-const USAGE: u8 = 64;
-
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
@@ -49,8 +46,6 @@ pub struct UsageExit {
     pub text: String,
     /// Whether it was asked for and goes to standard output; else it goes to standard error.
     pub asked_for: bool,
-    /// 0 where it was asked for, else 64.
-    pub code: u8,
 }
 
 /// Describes the command line.
@@ -163,7 +158,7 @@ fn setting_arguments(matches: &ArgMatches) -> SettingArguments {
 
 impl UsageExit {
     fn wrong(text: String) -> Self {
-        Self { text, asked_for: false, code: USAGE }
+        Self { text, asked_for: false }
     }
 }
 
@@ -174,7 +169,7 @@ impl From<clap::Error> for UsageExit {
             // clap itself would exit with 2, which here means records left behind.
             return Self::wrong(text);
         }
-        Self { text, asked_for: true, code: 0 }
+        Self { text, asked_for: true }
     }
 }
 

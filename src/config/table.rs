@@ -166,12 +166,6 @@ impl Setting {
         self
     }
 
-    /// Returns whether its values must never be quoted.
-    #[must_use]
-    pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret | Kind::Properties)
-    }
-
     /// Returns the section of the key, such as `kafka`; empty for keys without one.
     #[must_use]
     pub fn section(&self) -> &'static str {
@@ -249,7 +243,8 @@ mod tests {
     #[test]
     fn secrets_have_no_flag_and_sentences_end() {
         for setting in settings() {
-            assert!(!(setting.is_secret() && setting.flag.is_some()), "{}", setting.key);
+            let is_secret = matches!(setting.kind, Kind::Secret | Kind::Properties);
+            assert!(!(is_secret && setting.flag.is_some()), "{}", setting.key);
             assert!(setting.doc.ends_with('.'), "{}", setting.key);
         }
     }

@@ -77,12 +77,6 @@ pub fn record_error(failure: &Failure) -> RecordError {
     }
 }
 
-/// Makes the status of a method that this version does not have: the only error without details.
-#[must_use]
-pub fn unimplemented(method: &str) -> Status {
-    Status::unimplemented(format!("{method} is not built in this version"))
-}
-
 /// Returns a reason's gRPC code and its name on the wire, as the contract's table pairs them.
 #[must_use]
 pub const fn code_and_reason(reason: Reason) -> (Code, ErrorReason) {

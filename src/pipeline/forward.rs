@@ -112,6 +112,8 @@ struct Caller<'a> {
     number: Number,
     placed: Arc<Placed>,
     stage: Arc<Stage>,
+    /// Whether it had its answer: then it did not go away.
+    is_answered: bool,
 }
 
 impl Forwarder {
@@ -171,12 +173,12 @@ impl Forwarder {
         };
         let number = self.push(waiting)?;
         entering.done();
-        let caller = Caller { forwarder: self, number, placed, stage };
+        let caller = Caller { forwarder: self, number, placed, stage, is_answered: false };
         self.changed.notify_one();
         let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
         tokio::select! {
             biased;
-            answer = &mut answered => return answer.unwrap_or_else(|_| Err(lost())),
+            answer = &mut answered => return caller.answered(answer.ok()),
             () = sleep_until(lanes_by) => {}
         }
         if let Some(failure) = self.without_lanes().filter(|_| caller.withdraw()) {
@@ -184,7 +186,7 @@ impl Forwarder {
         }
         tokio::select! {
             biased;
-            answer = &mut answered => return answer.unwrap_or_else(|_| Err(lost())),
+            answer = &mut answered => return caller.answered(answer.ok()),
             () = sleep_until(deadline) => {}
         }
         if caller.withdraw() {
@@ -325,6 +327,12 @@ impl Caller<'_> {
         self.forwarder.changed.notify_one();
         true
     }
+
+    /// Returns the answer to a caller that is still there.
+    fn answered(mut self, answer: Option<Answer>) -> Answer {
+        self.is_answered = true;
+        answer.unwrap_or_else(|| Err(lost()))
+    }
 }
 
 impl Entering<'_> {
@@ -343,7 +351,7 @@ impl Drop for Entering<'_> {
 
 impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        if self.withdraw() {
+        if self.withdraw() && !self.is_answered {
             tracing::debug!("the caller went away; its unit was withdrawn");
         }
     }

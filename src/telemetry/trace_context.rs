@@ -79,12 +79,6 @@ impl TraceContext {
         Some(context)
     }
 
-    /// Returns the context of a span below this one; a zero is read as one.
-    #[must_use]
-    pub fn child(&self, span_random: u64) -> Self {
-        Self { parent_id: span_random.max(1), ..self.clone() }
-    }
-
     /// Renders the `traceparent`, in version 00.
     #[must_use]
     pub fn traceparent(&self) -> String {
@@ -229,14 +223,6 @@ mod tests {
         let both = format!("{long},{long}");
         assert_eq!(read(&[&both]).tracestate(), Some(long.as_str()));
         assert_eq!(TraceContext::from_headers(None, ["a=1"]), None);
-    }
-
-    #[test]
-    fn a_child_stays_in_its_trace() {
-        let context = TraceContext::from_headers(Some(EXAMPLE), ["a=1"]).unwrap();
-        let child = context.child(7);
-        assert_eq!(child.traceparent(), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
-        assert_eq!(child.tracestate(), Some("a=1"));
     }
 
     proptest! {
