@@ -5,7 +5,8 @@
 ARG BUILDER=docker.io/library/rust:1.95-trixie
 ARG RUNTIME=gcr.io/distroless/cc-debian13:nonroot
 
-# The crates, OpenSSL and librdkafka: built again when Cargo.toml or Cargo.lock changes, not with every change of the sources.
+# The crates and librdkafka: built again when Cargo.toml or Cargo.lock changes, not with every change of the sources. The builder has
+# to have OpenSSL's headers (libssl-dev) and pkg-config: the program links the shared library that the runtime has.
 # This stage runs on the machine that builds, whatever the image is for; another architecture is compiled for, not emulated.
 FROM --platform=$BUILDPLATFORM ${BUILDER} AS dependencies
 # CARGO_NET_OFFLINE: whether the crates are in a registry folder that was mounted, and nothing is to be downloaded.
