@@ -6,7 +6,11 @@ pub mod replay;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::connect::Connected;
@@ -26,13 +30,15 @@ use crate::{
         reachability::{Reachability, State},
         statistics::Statistics,
     },
-    lifecycle::{Lifecycle, Phase},
+    lifecycle::{Lifecycle, Phase, SHUTDOWN, StopBy},
     pipeline::{
         dead_letters::DeadLetters,
+        drain::Drained,
         forward::Forwarder,
         readiness::{self, Readiness},
-        send::{Drained, Sender},
+        send::Sender,
     },
+    tasks::{Fault, Tasks},
     telemetry::{
         failures::Failures,
         metrics::{Libraries, Metrics},
@@ -43,10 +49,9 @@ use crate::{
 
 /// How long one attempt to initialise a lane may take; it is resumed until it succeeds, and a stop waits for it.
 const LANES_INIT_MS: u64 = 1_000;
-/// How long the lanes' threads may take to end, once no transaction is open.
-const LANES_END_MS_MAX: u64 = 2_000;
-/// How long the listeners may take to end once no call is in progress, in milliseconds.
-const LISTENERS_END_MS_MAX: u64 = 2_000;
+/// The names of the listeners' tasks.
+const GRPC_LISTENER: &str = "the gRPC listener";
+const ADMIN_LISTENER: &str = "the admin listener";
 
 /// The sidecar could not start, or broke.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +71,9 @@ pub enum AppError {
     /// A thread cannot be started.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
-    /// The gRPC server broke.
+    /// The gRPC server cannot be made.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// The admin server broke.
-    #[error("the admin server ended")]
-    Admin(#[source] io::Error),
 }
 
 /// A sidecar whose listeners are open and which serves once run.
@@ -87,6 +89,7 @@ pub struct App {
     failures: Arc<Failures>,
     admin_listener: TcpListener,
     admin: Admin,
+    tasks: Tasks,
 }
 
 /// The addresses that the sidecar listens on, as clients write them.
@@ -99,12 +102,16 @@ pub struct Addresses {
 }
 
 /// How a sidecar stopped.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stopped {
     /// What became of the records.
     pub drained: Drained,
-    /// When the whole stop is to be over.
-    pub by: Instant,
+    /// When the last spans have to be sent.
+    pub spans_by: Instant,
+    /// When the rest of the stop has to be over.
+    pub by: StopBy,
+    /// Why it stopped, if nobody asked it to.
+    pub fault: Option<Fault>,
 }
 
 impl App {
@@ -126,25 +133,28 @@ impl App {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new(config.metrics_topics_max);
         metrics.libraries(Libraries { librdkafka: librdkafka_version(), openssl: openssl_version() });
+        let counts = Arc::clone(&metrics);
+        let tasks = Tasks::new(move |task| counts.task_panicked(task));
         let (dead_letters, dead) = DeadLetters::new(config.dead_letters.destinations.clone());
         let Connected { way, access, statistics, refused } =
-            connect::connect(config, files, bootstrap_servers, dead_letters, &metrics)?;
+            connect::connect(config, files, bootstrap_servers, dead_letters, (&metrics, &tasks))?;
         let reachability = Arc::clone(&way.reachability);
-        let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics)));
-        tokio::spawn(Arc::clone(&sender).write_dead_letters(dead));
-        tokio::spawn(Arc::clone(&sender).age_message_ids());
+        let sender = Arc::new(Sender::new(config, way, Arc::clone(&metrics), tasks.clone()));
+        tasks.spawn_vital("dead letters", Arc::clone(&sender).write_dead_letters(dead));
+        tasks.spawn("age of message ids", Arc::clone(&sender).age_message_ids());
         let (tell, readiness) =
             watch::channel(readiness::decide(Phase::Starting, &State::Connecting, false, None));
         let forwarder = connect::forwarder(config, &access, &sender, &metrics)?;
         let failures = Failures::new(Arc::clone(&metrics), config.log.repeat);
-        tokio::spawn(Arc::clone(&failures).sum_up());
+        tasks.spawn("sums of failures", Arc::clone(&failures).sum_up());
         let spans = Spans::new(traces.room(), config.traces.propagates, &config.kafka.client_id);
         let calls = TellCalls::new(Arc::clone(&metrics), spans.clone());
         let told = (Arc::clone(&failures), spans);
         let service =
             Service::new(config, Arc::clone(&sender), Arc::clone(&forwarder), told, lifecycle.clone());
-        let routes = server::routes(service, &config.limits, config.reflection, readiness.clone()).await?;
-        tokio::spawn(tell_statistics(statistics, Arc::clone(&metrics)));
+        let routes =
+            server::routes(service, &config.limits, config.reflection, readiness.clone(), &tasks).await?;
+        tasks.spawn("statistics", tell_statistics(statistics, Arc::clone(&metrics)));
         follow(&lifecycle, reachability, refused, tell, &sender, &metrics);
         Ok(Self {
             limits: config.limits.clone(),
@@ -158,6 +168,7 @@ impl App {
             calls,
             failures,
             admin_listener,
+            tasks,
         })
     }
 
@@ -171,56 +182,58 @@ impl App {
         }
     }
 
-    /// Serves until `stop` resolves, then drains; `hurry` ends the drain at once.
-    ///
-    /// # Errors
-    /// Where a listener breaks while serving.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        hurry: impl Future<Output = ()>,
-    ) -> Result<Stopped, AppError> {
-        let ended = CancellationToken::new();
-        let limits = self.limits.clone();
-        let (listener, routes) = (self.listener, self.routes);
-        let calls = self.calls;
-        let grpc_ended = ended.clone().cancelled_owned();
-        let mut grpc =
-            tokio::spawn(async move { server::serve(listener, routes, &limits, calls, grpc_ended).await });
-        let admin_ended = ended.clone().cancelled_owned();
-        let mut admin = tokio::spawn(admin::serve(self.admin_listener, self.admin, admin_ended));
-        self.lifecycle.advance(Phase::Serving);
-        tokio::select! {
-            () = stop => {}
-            broken = &mut grpc => return Err(broke(broken, |error| error.map_err(AppError::Server))),
-            broken = &mut admin => return Err(broke(broken, |error| error.map_err(AppError::Admin))),
-        }
-        self.lifecycle.advance(Phase::Draining);
-        tracing::info!(
-            calls = self.lifecycle.calls(),
-            drain_ms = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX),
-            "draining"
-        );
-        let deadline = Instant::now() + self.drain;
-        let (drained, deadline) = tokio::select! {
-            drained = self.sender.drain(self.lifecycle.calls_ended(), deadline) => (drained, deadline),
-            () = hurry => {
-                let now = Instant::now();
-                (self.sender.drain(std::future::ready(()), now).await, now)
-            }
+    /// Serves until `stop` resolves or a task ends that it cannot work without, then drains; `hurry` ends the drain at once.
+    pub async fn run(self, stop: impl Future<Output = ()>, hurry: impl Future<Output = ()>) -> Stopped {
+        let Self { lifecycle, sender, forwarder, limits, drain, listener, routes, calls, failures, .. } =
+            self;
+        let (tasks, ended) = (self.tasks, CancellationToken::new());
+        let serving = {
+            let (tasks, ended) = (tasks.clone(), ended.clone().cancelled_owned());
+            async move { server::serve(listener, routes, &limits, calls, ended, &tasks).await }
         };
+        let grpc = tasks.spawn_vital(GRPC_LISTENER, tell_end(GRPC_LISTENER, serving, (&tasks, &ended)));
+        let serving = admin::serve(self.admin_listener, self.admin, ended.clone().cancelled_owned());
+        let admin = tasks.spawn_vital(ADMIN_LISTENER, tell_end(ADMIN_LISTENER, serving, (&tasks, &ended)));
+        lifecycle.advance(Phase::Serving);
+        let fault = tokio::select! {
+            () = stop => None,
+            fault = tasks.failed() => Some(fault),
+        };
+        lifecycle.advance(Phase::Draining);
+        let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+        match &fault {
+            None => tracing::info!(calls = lifecycle.calls(), drain_ms, "draining"),
+            Some(fault) => tracing::error!(calls = lifecycle.calls(), drain_ms, "draining: {fault}"),
+        }
+        // Taken once: what ends before and after a second signal counts alike.
+        let before = sender.begin_drain();
+        let deadline = Instant::now() + drain;
+        let settled = async {
+            drop(timeout_at(deadline, lifecycle.calls_ended()).await);
+            sender.settled_by(deadline).await;
+            // Also those whose callers are gone; what is left open is ended by the next start, or by its time-out.
+            forwarder.finished_by(deadline).await;
+        };
+        let spans_by = tokio::select! {
+            () = settled => deadline,
+            () = hurry => Instant::now(),
+        };
+        let by = SHUTDOWN.from(Instant::now());
+        // Before anything is waited for: units that wait hold their parts of the budget.
         let stopped = "the sidecar stopped before the unit's turn came";
-        self.forwarder.refuse_waiting(&Failure::new(Reason::Draining, stopped));
-        // Also those whose callers are gone; what is left open is ended by the next start, or by its time-out.
-        self.forwarder.finished_by(deadline).await;
-        self.forwarder.stop_by(Instant::now() + Duration::from_millis(LANES_END_MS_MAX)).await;
+        forwarder.refuse_waiting(&Failure::new(Reason::Draining, stopped));
+        sender.give_up_by(lifecycle.calls_ended(), by.abandoned).await;
+        forwarder.stop_by(by.workers).await;
         ended.cancel();
-        let end = async { (grpc.await, admin.await) };
-        if tokio::time::timeout(Duration::from_millis(LISTENERS_END_MS_MAX), end).await.is_err() {
+        if timeout_at(by.listeners, async { (grpc.await, admin.await) }).await.is_err() {
             tracing::debug!("connections were still open at the end");
         }
-        self.failures.sum_up_all();
-        Ok(Stopped { drained, by: deadline })
+        failures.sum_up_all();
+        tasks.end_by(by.listeners).await;
+        let drained = sender.drained(before);
+        // To end Kafka's clients may block; the process must not wait for that beyond its budget.
+        tokio::task::spawn_blocking(move || drop((forwarder, sender)));
+        Stopped { drained, spans_by, by, fault }
     }
 }
 
@@ -239,11 +252,13 @@ fn follow(
     sender: &Arc<Sender>,
     metrics: &Arc<Metrics>,
 ) {
-    let sender = Arc::clone(sender);
-    tokio::spawn(async move { sender.follow_connection().await });
-    tokio::spawn(tell_connection(reachability.watch(), Arc::clone(metrics)));
+    let (sender, tasks) = (Arc::clone(sender), sender.tasks().clone());
+    tasks.spawn_vital("lines of records", async move { sender.follow_connection().await });
+    tasks.spawn("connection's state", tell_connection(reachability.watch(), Arc::clone(metrics)));
     let lifecycle = lifecycle.clone();
-    tokio::spawn(async move { readiness::follow(lifecycle, &reachability, refused, tell).await });
+    tasks.spawn_vital("readiness", async move {
+        readiness::follow(lifecycle, &reachability, refused, tell).await;
+    });
 }
 
 /// Logs each change of the connection and keeps its gauge.
@@ -282,14 +297,30 @@ fn unix(path: &Path) -> String {
     format!("unix:{}", path.display())
 }
 
-/// Says why a listener's task ended while it should have served.
-fn broke<E>(
-    ended: Result<Result<(), E>, tokio::task::JoinError>,
-    error: impl FnOnce(Result<(), E>) -> Result<(), AppError>,
-) -> AppError {
-    let unexpected = || AppError::Admin(io::Error::other("a listener ended while serving"));
-    match ended {
-        Ok(result) => error(result).err().unwrap_or_else(unexpected),
-        Err(_panicked) => unexpected(),
+/// Runs a listener, and says so if it ends before it was told to.
+fn tell_end<E: std::error::Error, F: Future<Output = Result<(), E>>>(
+    name: &'static str,
+    serving: F,
+    (tasks, told): (&Tasks, &CancellationToken),
+) -> impl Future<Output = ()> + use<E, F> {
+    let (tasks, told) = (tasks.clone(), told.clone());
+    async move {
+        let cause = match serving.await {
+            Ok(()) => "it takes no more connections".to_owned(),
+            Err(error) => with_causes(&error),
+        };
+        if !told.is_cancelled() {
+            tasks.fail(name, cause);
+        }
     }
 }
+
+/// Says an error with its causes on one line.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;

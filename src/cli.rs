@@ -7,6 +7,7 @@ pub mod dev;
 pub mod dlq;
 pub mod send;
 pub mod serve;
+mod signals;
 
 use std::{ffi::OsString, io, io::Write as _, process::ExitCode, sync::mpsc, thread, time::Duration};
 
@@ -14,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use self::arguments::{Invocation, SettingArguments};
 use crate::{
+    app::with_causes,
     config::{
         Purpose,
         source::{Environment, Loaded},
@@ -88,20 +90,15 @@ fn load(arguments: &SettingArguments, purpose: Purpose) -> Result<Loaded, Exit> 
     })
 }
 
-/// Loads the settings, makes the runtime, and sets logs and traces up.
-fn prepare(arguments: &SettingArguments, purpose: Purpose) -> Result<(Loaded, Runtime, Traces), Exit> {
+/// Loads the settings, and sets logs and traces up; within a runtime.
+fn prepare(arguments: &SettingArguments, purpose: Purpose) -> Result<(Loaded, Traces), Exit> {
     let loaded = load(arguments, purpose)?;
-    let runtime = runtime()?;
     let refused = |error: &dyn std::error::Error| {
         complain(&with_causes(error));
         Exit::Usage
     };
     let config = &loaded.config;
-    let started = {
-        let _within = runtime.enter();
-        Traces::start(&config.traces, &config.instance_id)
-    };
-    let (traces, refusal) = match started {
+    let (traces, refusal) = match Traces::start(&config.traces, &config.instance_id) {
         Ok(traces) => (traces, None),
         Err(error) if config.traces.is_endpoint_ours => return Err(refused(&error)),
         // What a pod sets for its application must not end the start.
@@ -117,7 +114,7 @@ fn prepare(arguments: &SettingArguments, purpose: Purpose) -> Result<(Loaded, Ru
     for name in &config.traces.unknown_propagators {
         tracing::warn!("the propagator {name:?} is not built in and is left out; tracecontext is");
     }
-    Ok((loaded, runtime, traces))
+    Ok((loaded, traces))
 }
 
 /// Makes the runtime of a command.
@@ -145,10 +142,4 @@ fn complain(text: &str) {
     if thread::Builder::new().name("complain".to_owned()).spawn(write).is_ok() {
         wait.recv_timeout(Duration::from_millis(COMPLAIN_MS_MAX)).ok();
     }
-}
-
-/// Says an error with its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

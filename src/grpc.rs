@@ -171,7 +171,7 @@ impl Service {
             match &forwarded {
                 Ok(told) if told.already_committed => {}
                 Ok(_) => metrics.success(),
-                Err(failure) => metrics.error(failure.reason()),
+                Err(_) => metrics.error(),
             }
         }
         forwarded

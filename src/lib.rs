@@ -18,4 +18,5 @@ pub mod partition;
 pub mod pipeline;
 pub mod record;
 pub mod retry;
+pub mod tasks;
 pub mod telemetry;

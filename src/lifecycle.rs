@@ -1,9 +1,17 @@
-//! Owns the phases of the process and the calls in progress: Starting, Serving, Draining.
-//! A leaf: imports nothing of ours. Must never go back from Draining.
+//! Owns the phases of the process, the calls in progress, and how long a stop may take.
+//! A leaf: imports nothing of ours. Must never go back from Draining, nor let a stop take longer than the documents say.
+//!
+//! ```text
+//! signal            T: drained, or drain_ms is over, or a second signal
+//! |---- drain_ms ---|-- abandon --|- workers -|- listeners -|- log -|- runtime -| exit
+//!                   |<------------------ at most 5 s after drain_ms ----------->|
+//! ```
+//!
+//! What a part does not use, those behind it may.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// Where the process stands.
@@ -16,6 +24,48 @@ pub enum Phase {
     /// No call is taken any more; those in progress end.
     Draining,
 }
+
+/// How long the parts of a stop may take that follow its drain, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownBudget {
+    /// Until what Kafka's client had to give up has its outcome.
+    abandon_ms: u64,
+    /// Until the threads of transactional producers have ended.
+    workers_ms: u64,
+    /// Until the listeners and all other tasks have ended.
+    listeners_ms: u64,
+    /// Until the last log lines are written.
+    log_ms: u64,
+    /// Until threads that block are left behind.
+    runtime_ms: u64,
+}
+
+/// When each part of a stop has to be over. No part waits beyond its own.
+#[derive(Debug, Clone, Copy)]
+pub struct StopBy {
+    /// What was given up has its outcome.
+    pub abandoned: Instant,
+    /// The transactional producers have ended.
+    pub workers: Instant,
+    /// The listeners and all other tasks have ended.
+    pub listeners: Instant,
+    /// The last log lines are written.
+    pub log: Instant,
+    /// The process leaves behind what still blocks.
+    pub runtime: Instant,
+}
+
+/// What a stop may take beyond `drain_ms`, as README.md and docs/kubernetes.md say it.
+pub const AFTER_DRAIN_MS_MAX: u64 = 5_000;
+/// What the end of the process itself may take of that: memory is given back, sockets are closed.
+const EXIT_MS: u64 = 500;
+
+/// The budget of every stop.
+pub const SHUTDOWN: ShutdownBudget =
+    ShutdownBudget { abandon_ms: 2_000, workers_ms: 1_000, listeners_ms: 500, log_ms: 500, runtime_ms: 500 };
+
+const _: () =
+    assert!(SHUTDOWN.sum_ms() + EXIT_MS <= AFTER_DRAIN_MS_MAX, "a stop takes longer than documented");
 
 /// The phase and the calls in progress; cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,9 +131,40 @@ impl Lifecycle {
     }
 }
 
+// === impl ShutdownBudget ===
+
+impl ShutdownBudget {
+    const fn sum_ms(&self) -> u64 {
+        let Self { abandon_ms, workers_ms, listeners_ms, log_ms, runtime_ms } = *self;
+        abandon_ms + workers_ms + listeners_ms + log_ms + runtime_ms
+    }
+
+    /// Says when each part has to be over, if the drain ended then.
+    #[must_use]
+    pub fn from(&self, drained: Instant) -> StopBy {
+        let abandoned = drained + Duration::from_millis(self.abandon_ms);
+        let workers = abandoned + Duration::from_millis(self.workers_ms);
+        let listeners = workers + Duration::from_millis(self.listeners_ms);
+        let log = listeners + Duration::from_millis(self.log_ms);
+        StopBy { abandoned, workers, listeners, log, runtime: log + Duration::from_millis(self.runtime_ms) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stop_takes_no_longer_than_the_documents_say() {
+        let begun = Instant::now();
+        let last = SHUTDOWN.from(begun).runtime - begun;
+        assert_eq!(last, Duration::from_millis(SHUTDOWN.sum_ms()));
+        let documented = format!("{} s", AFTER_DRAIN_MS_MAX / 1_000);
+        let readme = include_str!("../README.md");
+        assert!(readme.contains(&format!("Allow {documented} more than `drain_ms`")));
+        let kubernetes = include_str!("../docs/kubernetes.md");
+        assert!(kubernetes.contains(&format!("application's stop + drain_ms + {documented}")));
+    }
 
     #[tokio::test]
     async fn draining_waits_for_the_calls_in_progress_and_takes_no_more() {

@@ -5,6 +5,7 @@ pub mod accepting;
 pub mod batch;
 pub mod budget;
 pub mod dead_letters;
+pub mod drain;
 pub mod duplicates;
 pub mod forward;
 pub mod held;

@@ -25,6 +25,7 @@ use crate::{
         send::Sender,
         way::{Flows, Way},
     },
+    tasks::Tasks,
     telemetry::metrics::Metrics,
 };
 
@@ -44,7 +45,7 @@ pub(super) fn connect(
     files: Arc<SecretFiles>,
     servers: Option<String>,
     dead_letters: DeadLetters,
-    metrics: &Arc<Metrics>,
+    (metrics, tasks): (&Arc<Metrics>, &Tasks),
 ) -> Result<Connected, AppError> {
     let settings = Arc::new(config.clone());
     let (in_force, followed) = watch::channel(Arc::clone(&settings));
@@ -69,11 +70,11 @@ pub(super) fn connect(
         is_compressing: config.kafka.compression != Compression::None,
         are_made_by_asking: is_embedded,
     };
-    let topics = Topics::start(Arc::clone(&handle), topics_settings).map_err(AppError::Thread)?;
+    let topics = Topics::start(Arc::clone(&handle), topics_settings, tasks).map_err(AppError::Thread)?;
     let (tell_wanted, wanted) = watch::channel(Wanted { config: settings, problem: None });
     let (tell_refused, refused) = watch::channel(None);
     let left_behind = Arc::clone(&flows);
-    healing::start(healing::Parts {
+    let parts = healing::Parts {
         handle: Arc::downgrade(&handle),
         access: access.clone(),
         wanted,
@@ -82,9 +83,9 @@ pub(super) fn connect(
         context: Box::new(context),
         left_behind: Box::new(move |producer| left_behind.left_behind(producer)),
         metrics: Arc::clone(metrics),
-    })
-    .map_err(AppError::Thread)?;
-    tokio::spawn(files::follow(files, config.kafka.files_look, tell_wanted));
+    };
+    healing::start(parts, tasks).map_err(AppError::Thread)?;
+    tasks.spawn_vital("files of secrets", files::follow(files, config.kafka.files_look, tell_wanted));
     let way = Way::new(handle, observer.reachability, topics, flows, dead_letters);
     Ok(Connected { way, access, statistics, refused })
 }

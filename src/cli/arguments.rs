@@ -31,7 +31,7 @@ pub enum Invocation {
 }
 
 /// The settings that stand on the command line.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SettingArguments {
     /// The file that `--config` names.
     pub config: Option<PathBuf>,

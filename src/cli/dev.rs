@@ -6,8 +6,7 @@ use std::io;
 use super::{
     Exit,
     arguments::SettingArguments,
-    prepare,
-    serve::{failed, run_until_signal},
+    serve::{Ended, Prepared, failed, run_until_signal, run_with},
     with_causes,
 };
 use crate::{
@@ -20,36 +19,33 @@ use crate::{
 /// The most characters of a key or value that a line shows.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
-/// Runs the sidecar on an embedded cluster until SIGTERM or SIGINT.
+/// Runs the sidecar on an embedded cluster until a signal.
 #[must_use]
 pub fn run(arguments: &SettingArguments) -> Exit {
-    let (loaded, runtime, traces) = match prepare(arguments, Purpose::Dev) {
-        Ok(prepared) => prepared,
-        Err(exit) => return exit,
-    };
-    let (embedded, printed) = match start(loaded.config.log.queue) {
-        Ok(started) => started,
-        Err(error) => {
-            tracing::error!("the embedded cluster cannot be started: {}", with_causes(&*error));
-            return Exit::Fault;
-        }
-    };
-    let flush = loaded.config.log.flush;
-    let exit = runtime.block_on(async {
+    run_with(arguments, Purpose::Dev, async |prepared, signals| {
+        let Prepared { loaded, traces } = prepared;
+        let (embedded, printed) = match start(loaded.config.log.queue) {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!("the embedded cluster cannot be started: {}", with_causes(&*error));
+                return Ended::at_start(Exit::Fault);
+            }
+        };
+        let flush = loaded.config.log.flush;
         let servers = Some(embedded.bootstrap_servers());
-        match App::build(&loaded.config, loaded.files, servers, &traces).await {
+        let ended = match App::build(&loaded.config, loaded.files, servers, &traces).await {
             Ok(app) => {
                 let addresses = app.addresses();
                 printed.push(greeting(&addresses.grpc, &addresses.admin).as_bytes());
-                run_until_signal(app, traces).await
+                run_until_signal(app, traces, signals).await
             }
-            Err(error) => failed(&error),
-        }
-    });
-    drop(embedded);
-    // Lines that are not read must not keep the process from its end.
-    let _is_written: bool = printed.flush(flush);
-    exit
+            Err(error) => Ended::at_start(failed(&error)),
+        };
+        drop(embedded);
+        // Lines that are not read must not keep the process from its end.
+        let _is_written: bool = printed.flush(flush);
+        ended
+    })
 }
 
 /// Starts the cluster, and the writer of what it tells: standard output may stay unread while records arrive.

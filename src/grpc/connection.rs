@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-use crate::config::Listen;
+use crate::{config::Listen, tasks::Tasks};
 
 /// How long accepting rests after it failed, in milliseconds: mostly for want of file descriptors, which come back.
 const ACCEPT_REST_MS: u64 = 50;
@@ -79,10 +79,14 @@ impl Listener {
     }
 
     /// Accepts connections, at most so many at once; those beyond wait in the system's queue. Ends when the stream is dropped.
-    pub fn connections(self, connections_max: usize) -> ReceiverStream<io::Result<Connection>> {
+    pub fn connections(
+        self,
+        connections_max: usize,
+        tasks: &Tasks,
+    ) -> ReceiverStream<io::Result<Connection>> {
         let permits = Arc::new(Semaphore::new(connections_max));
         let (send, receive) = mpsc::channel(1);
-        tokio::spawn(async move {
+        tasks.spawn_vital("gRPC connections", async move {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 let connection = tokio::select! {
                     connection = self.accept(permit) => connection,

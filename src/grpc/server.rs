@@ -14,7 +14,7 @@ use super::{
     Service, calls::TellCalls, connection::Listener, health, proto,
     proto::producer_service_server::ProducerServiceServer, refusal::Mapped,
 };
-use crate::{config::Limits, pipeline::readiness::Readiness};
+use crate::{config::Limits, pipeline::readiness::Readiness, tasks::Tasks};
 
 /// What a message may have beside its records: field numbers, lengths, the names of its parts. In bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 65_536;
@@ -42,6 +42,7 @@ pub async fn routes(
     limits: &Limits,
     reflection: bool,
     readiness: watch::Receiver<Readiness>,
+    tasks: &Tasks,
 ) -> Result<Routes, ServerError> {
     let message_bytes_max = limits.record_bytes_max.max(limits.frame_bytes_max) + MESSAGE_OVERHEAD_BYTES;
     let producer = ProducerServiceServer::from_arc(Arc::new(service))
@@ -50,7 +51,7 @@ pub async fn routes(
     let (reporter, health_service) = health_reporter();
     // tonic starts the whole server as serving; nothing is, until Kafka has been reached.
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    tokio::spawn(health::follow(reporter, readiness));
+    tasks.spawn_vital("health", health::follow(reporter, readiness));
     let mut routes = Routes::builder();
     routes.add_service(Mapped::new(producer)).add_service(health_service);
     if reflection {
@@ -77,9 +78,10 @@ pub async fn serve(
     limits: &Limits,
     calls: TellCalls,
     stop: impl Future<Output = ()>,
+    tasks: &Tasks,
 ) -> Result<(), ServerError> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let connections = listener.connections(limits.connections_max);
+    let connections = listener.connections(limits.connections_max, tasks);
     Server::builder()
         .max_concurrent_streams(Some(number(limits.streams_per_connection_max)))
         .initial_stream_window_size(Some(number(limits.stream_window_bytes)))

@@ -138,7 +138,7 @@ impl Streams {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let end = Arc::new(Mutex::new(None));
         let (streams, told) = (Arc::clone(self), Arc::clone(&end));
-        tokio::spawn(async move {
+        self.sender.tasks().spawn("stream", async move {
             let _admission = admission;
             tokio::select! {
                 ended = streams.run(inbound, &answers, (ends, &call)) => *told.lock() = ended,

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     config::{Config, Wanted},
+    tasks::Tasks,
     telemetry::metrics::Metrics,
 };
 
@@ -67,9 +68,9 @@ struct Healer {
 ///
 /// # Errors
 /// Where the thread cannot be started.
-pub fn start(parts: Parts) -> std::io::Result<()> {
+pub fn start(parts: Parts, tasks: &Tasks) -> std::io::Result<()> {
     let healer = Healer { parts, turns: (0, 0), tries: 0, tried: Instant::now() };
-    thread::Builder::new().name("kafka-healing".to_owned()).spawn(move || healer.run()).map(drop)
+    tasks.spawn_vital_thread("kafka-healing", move || healer.run())
 }
 
 impl Healer {

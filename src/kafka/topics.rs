@@ -14,7 +14,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    thread,
     time::Duration,
 };
 
@@ -33,6 +32,7 @@ use super::handle::Handle;
 use crate::{
     failure::{Failure, Reason},
     record::Topic,
+    tasks::Tasks,
 };
 
 /// How long the answer about a topic's rules is waited for, in milliseconds.
@@ -102,7 +102,7 @@ impl Topics {
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub fn start(handle: Arc<Handle>, settings: TopicsSettings) -> std::io::Result<Arc<Self>> {
+    pub fn start(handle: Arc<Handle>, settings: TopicsSettings, tasks: &Tasks) -> std::io::Result<Arc<Self>> {
         let (requests, requested) = mpsc::channel();
         let topics = Arc::new(Self {
             settings,
@@ -113,7 +113,7 @@ impl Topics {
             stop: Arc::default(),
         });
         let asker = Asker::new(handle, Arc::clone(&topics), requested);
-        thread::Builder::new().name("kafka-metadata".to_owned()).spawn(move || asker.run())?;
+        tasks.spawn_vital_thread("kafka-metadata", move || asker.run())?;
         Ok(topics)
     }
 

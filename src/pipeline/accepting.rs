@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     batch::not_written,
-    budget::Share,
+    budget::{End, Share},
     dead_letters::{Dead, now_ms},
     held::{Flow, Item},
     judged::{Judge, untold},
@@ -96,7 +96,7 @@ impl<'a> Accepting<'a> {
         for (place, outcome) in answered {
             match &outcome {
                 Ok(_) => self.sender.metrics.duplicate(),
-                Err(failure) => self.sender.metrics_of(topic).error(failure.reason()),
+                Err(_) => self.sender.metrics_of(topic).error(),
             }
             let located = |failure: Failure| failure.topic(topic).within(&path(first + place));
             if let Some(ticket) = tickets.get_mut(place).and_then(Option::take) {
@@ -133,6 +133,7 @@ impl<'a> Accepting<'a> {
                     return self.refused(&record, ticket, failure);
                 }
                 ticket.accepted();
+                share.accepted();
                 let mark =
                     flow.push(Item::new(record, (self.content, self.deadline), accepted_ms, ticket, share));
                 if !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &flow)) {
@@ -144,9 +145,13 @@ impl<'a> Accepting<'a> {
                 let letters = &self.sender.way.dead_letters;
                 let is_record = self.content == Content::Records;
                 let to = is_record.then(|| letters.destination(&record.topic, &failure, false)).flatten();
-                let Some(to) = to else { return self.refused(&record, ticket, failure) };
-                self.sender.metrics_of(&record.topic).error(failure.reason());
+                let Some(to) = to else {
+                    share.ends(self.end_of(&failure));
+                    return self.refused(&record, ticket, failure);
+                };
+                self.sender.metrics_of(&record.topic).error();
                 ticket.accepted();
+                share.accepted();
                 let failure = failure.topic(&record.topic);
                 let until_told = failure.clone().dead_letter(to.clone(), LetterEnd::Open);
                 let (partition, deadline) = (failure.failed_partition(), self.deadline);
@@ -169,10 +174,18 @@ impl<'a> Accepting<'a> {
         Ok(share)
     }
 
+    /// Returns how a record ends that was not accepted: a dead letter is counted with the record that it is of.
+    fn end_of(&self, failure: &Failure) -> End {
+        match self.content {
+            Content::Records => End::of(failure.reason()),
+            Content::DeadLetters => End::Refused,
+        }
+    }
+
     fn refused(&self, record: &Record, ticket: Ticket, failure: Failure) -> Accepted {
         // Dead letters that fail are counted as such.
         if self.content == Content::Records {
-            self.sender.metrics_of(&record.topic).error(failure.reason());
+            self.sender.metrics_of(&record.topic).error();
         }
         Accepted::Refused(ticket, failure.topic(&record.topic))
     }

@@ -1,6 +1,7 @@
 //! Owns the bound on what the sidecar holds: records and bytes from their acceptance to their outcome, and that no partition and
 //! no tenant takes all of it.
-//! Must never make anybody wait: what does not fit is refused at once.
+//! Must never make anybody wait: what does not fit is refused at once. Must never lose count of a record's end: a stop's exit code
+//! follows from it.
 //!
 //! Each partition may hold at most `PARTITION_FACTOR` times what is free, each tenant `TENANT_FACTOR` times (the dynamic
 //! thresholds of shared switch buffers, Choudhury and Hahne, 1998): a partition that does not move stops at three quarters and
@@ -11,7 +12,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -35,6 +36,20 @@ pub struct Budget {
     taken: Held,
     tenants: Box<[Held]>,
     hasher: RandomState,
+    /// How many records ended, by their [`End`].
+    ended: [AtomicU64; End::COUNT],
+}
+
+/// How a record ended, as a stop counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum End {
+    /// It is in Kafka.
+    Delivered,
+    /// It is not, or may not be, by no fault of its own.
+    Undelivered,
+    /// Nothing of it is left to deliver: it was refused for what it is, or taken out by its caller or at its caller's deadline.
+    Refused,
 }
 
 /// What somebody holds of a budget.
@@ -51,6 +66,45 @@ pub struct Share {
     bytes: usize,
     partition: Option<Arc<Held>>,
     tenant: Option<u16>,
+    /// How the record ends if the share is dropped now: an [`End`].
+    end: AtomicU8,
+}
+
+// === impl End ===
+
+impl End {
+    const COUNT: usize = 3;
+
+    /// Returns the end of a record that failed so.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::KafkaAuthenticationFailed
+            | Reason::BrokersUnavailable
+            | Reason::Draining
+            | Reason::DeliveryUnknownAtDeadline
+            | Reason::DeliveryUnknown
+            | Reason::TransactionAborted
+            | Reason::CommitUnknown
+            | Reason::Internal => Self::Undelivered,
+            Reason::InvalidRecord
+            | Reason::RecordTooLarge
+            | Reason::RecordRejected
+            | Reason::MessageIdReused
+            | Reason::TopicNotFound
+            | Reason::NotAuthorized
+            | Reason::CallerNotAllowed
+            | Reason::QueueFull
+            | Reason::SpoolFull
+            | Reason::SpoolNotConfigured
+            | Reason::ResponsesNotRead
+            | Reason::DeadlineNotWritten
+            | Reason::CancelledByCaller
+            | Reason::ConsumerFenced
+            | Reason::OffsetMismatch
+            | Reason::ProducerFenced => Self::Refused,
+        }
+    }
 }
 
 impl Budget {
@@ -58,7 +112,8 @@ impl Budget {
     #[must_use]
     pub fn new(records_max: usize, bytes_max: usize) -> Arc<Self> {
         let tenants = std::iter::repeat_with(Held::default).take(TENANTS).collect();
-        Arc::new(Self { records_max, bytes_max, taken: Held::default(), tenants, hasher: RandomState::new() })
+        let (taken, hasher, ended) = (Held::default(), RandomState::new(), Default::default());
+        Arc::new(Self { records_max, bytes_max, taken, tenants, hasher, ended })
     }
 
     /// Takes the part of one record.
@@ -69,7 +124,8 @@ impl Budget {
         let bytes = record_bytes.saturating_add(RECORD_OVERHEAD_BYTES);
         let (records_before, bytes_before) = self.taken.add(bytes);
         // Made first, so that a refusal gives both back when it drops.
-        let share = Share { budget: Arc::clone(self), bytes, partition: None, tenant: None };
+        let end = AtomicU8::new(End::Refused as u8);
+        let share = Share { budget: Arc::clone(self), bytes, partition: None, tenant: None, end };
         if records_before >= self.records_max {
             return Err(full(format!("{} records are waiting already", self.records_max)));
         }
@@ -86,6 +142,12 @@ impl Budget {
         self.taken.records.load(Ordering::Acquire)
     }
 
+    /// Returns how many records have ended so since the start, those refused by the budget itself included.
+    #[must_use]
+    pub fn ended(&self, end: End) -> u64 {
+        self.ended.get(usize::from(end as u8)).map_or(0, |ended| ended.load(Ordering::Acquire))
+    }
+
     /// Returns their bytes, overhead included.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -94,6 +156,17 @@ impl Budget {
 }
 
 impl Share {
+    /// Notes how the record ends. Until it is accepted it counts as taken out by its caller.
+    pub fn ends(&self, end: End) {
+        self.end.store(end as u8, Ordering::Relaxed);
+    }
+
+    /// Notes that the record is on its way: from now on it counts as undelivered, whatever drops it, until it is said how it
+    /// ends.
+    pub fn accepted(&self) {
+        self.ends(End::Undelivered);
+    }
+
     /// Counts the share as its tenant's.
     ///
     /// # Errors
@@ -136,6 +209,10 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        // First, so that at no time a record is neither held nor ended.
+        if let Some(ended) = self.budget.ended.get(usize::from(*self.end.get_mut())) {
+            ended.fetch_add(1, Ordering::AcqRel);
+        }
         let tenant = self.tenant.and_then(|place| self.budget.tenants.get(usize::from(place)));
         for held in [Some(&self.budget.taken), self.partition.as_deref(), tenant].into_iter().flatten() {
             held.give_back(self.bytes);
@@ -174,6 +251,34 @@ mod tests {
         assert_eq!(budget.take(20_000).unwrap_err().reason(), Reason::QueueFull);
         assert_eq!((budget.records(), budget.bytes()), (1, 612));
         assert!(budget.take(1).is_ok());
+    }
+
+    #[test]
+    fn the_end_of_each_record_is_counted_and_one_that_is_lost_is_undelivered() {
+        let budget = Budget::new(10, 100_000);
+        let ended = || [End::Delivered, End::Undelivered, End::Refused].map(|end| budget.ended(end));
+        drop(budget.take(1).unwrap());
+        assert_eq!(ended(), [0, 0, 1], "its caller left before it was accepted");
+        let lost = budget.take(1).unwrap();
+        lost.accepted();
+        drop(lost);
+        assert_eq!(ended(), [0, 1, 1]);
+        for (reason, expected) in [
+            (Reason::Draining, End::Undelivered),
+            (Reason::DeliveryUnknown, End::Undelivered),
+            (Reason::CommitUnknown, End::Undelivered),
+            (Reason::RecordTooLarge, End::Refused),
+            (Reason::DeadlineNotWritten, End::Refused),
+            (Reason::CancelledByCaller, End::Refused),
+        ] {
+            assert_eq!(End::of(reason), expected, "{reason:?}");
+        }
+        let delivered = budget.take(1).unwrap();
+        delivered.accepted();
+        delivered.ends(End::Delivered);
+        assert_eq!((budget.records(), budget.ended(End::Delivered)), (1, 0), "held until dropped");
+        drop(delivered);
+        assert_eq!((budget.records(), ended()), (0, [1, 1, 1]));
     }
 
     #[test]

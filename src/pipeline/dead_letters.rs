@@ -11,7 +11,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{budget::Share, send::Sender, ticket::Ticket};
+use super::{
+    budget::{End, Share},
+    send::Sender,
+    ticket::Ticket,
+};
 use crate::{
     dead_letter::{self, Death, Destinations},
     failure::{Failure, LetterEnd, Reason},
@@ -79,7 +83,7 @@ impl Sender {
     pub async fn write_dead_letters(self: Arc<Self>, mut queue: DeadQueue) {
         while let Some((dead, to)) = queue.recv().await {
             // Each by itself: one whose topic has to be looked up holds up no other.
-            tokio::spawn(Arc::clone(&self).bury(dead, to));
+            self.tasks().spawn("dead letter", Arc::clone(&self).bury(dead, to));
         }
     }
 
@@ -87,16 +91,18 @@ impl Sender {
     async fn bury(self: Arc<Self>, dead: Dead, to: Topic) {
         let Dead { record, ticket, share, failure, partition, accepted_ms, deadline } = dead;
         let (written_to, cause) = (to.clone(), failure.clone());
-        let writing = tokio::spawn(async move {
+        let letters = Arc::clone(&self);
+        let writing = self.tasks().spawn("dead letter", async move {
             let death = Death { failure: &cause, partition, first_ms: accepted_ms, last_ms: now_ms() };
-            let end = self.write_letter(&record, &written_to, &death).await;
+            let end = letters.write_letter(&record, &written_to, &death).await;
+            share.ends(end_of(&end));
             drop(share);
             end
         });
         let by = deadline.checked_sub(Duration::from_millis(TOLD_BEFORE_MS)).unwrap_or(deadline);
         let end = match timeout_at(by, writing).await {
-            Ok(Ok(end)) => end,
-            Ok(Err(_)) => LetterEnd::Failed(Reason::Internal),
+            Ok(Ok(Some(end))) => end,
+            Ok(Ok(None) | Err(_)) => LetterEnd::Failed(Reason::Internal),
             Err(_) => LetterEnd::Open,
         };
         ticket.tell(Err(failure.dead_letter(to, end)));
@@ -125,6 +131,15 @@ impl Sender {
             }
         }
         end
+    }
+}
+
+/// Returns how a record ended with its dead letter: one that is lost is left behind, though the record was refused.
+const fn end_of(letter: &LetterEnd) -> End {
+    match letter {
+        LetterEnd::Written { .. } => End::Refused,
+        LetterEnd::Failed(reason) => End::of(*reason),
+        LetterEnd::Open => End::Undelivered,
     }
 }
 

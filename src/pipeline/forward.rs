@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{known::Known, stage::Stage};
 use super::{
-    budget::Share,
+    budget::{End, Share},
     schedule::{Bounds, Claim, Demand, Key, Number, Schedule},
     send::Sender,
 };
@@ -64,7 +64,8 @@ struct Placed {
     unit: Arc<Unit>,
     partitions: Vec<i32>,
     deadline: Instant,
-    _shares: Vec<Share>,
+    /// The outputs' parts of the budget.
+    shares: Vec<Share>,
 }
 
 /// A unit on its way, and who is told.
@@ -172,6 +173,7 @@ impl Forwarder {
             spans,
         };
         let number = self.push(waiting)?;
+        placed.shares.iter().for_each(Share::accepted);
         entering.done();
         let caller = Caller { forwarder: self, number, placed, stage, is_answered: false };
         self.changed.notify_one();
@@ -198,6 +200,16 @@ impl Forwarder {
             let sentence = "the deadline passed while the transaction was open; send the same unit again to learn its end";
             Err(Failure::new(Reason::CommitUnknown, sentence))
         })
+    }
+
+    /// Answers for a unit that was dropped without an answer: at a stop its transaction may still be open.
+    fn without_answer(&self) -> Failure {
+        if !self.stop.is_cancelled() {
+            return lost();
+        }
+        let sentence =
+            "the sidecar stopped while the transaction was open; send the same unit again to learn its end";
+        Failure::new(Reason::CommitUnknown, sentence)
     }
 
     /// Waits until no transaction is in progress, whoever asked for it, at most until the deadline.
@@ -254,7 +266,7 @@ impl Forwarder {
                 return Err(beyond(index, &input.topic, count));
             }
         }
-        Ok(Placed { unit: Arc::clone(unit), partitions, deadline, _shares: shares })
+        Ok(Placed { unit: Arc::clone(unit), partitions, deadline, shares })
     }
 
     fn push(&self, waiting: Waiting) -> Result<Number, Failure> {
@@ -307,6 +319,11 @@ impl Forwarder {
 }
 
 impl Placed {
+    /// Notes how its outputs end, for the count of a stop.
+    fn end(&self, end: End) {
+        self.shares.iter().for_each(|share| share.ends(end));
+    }
+
     /// Returns the group whose committed offsets the unit is compared with: where all of its inputs say what they expect.
     fn compared_group(&self) -> Option<&str> {
         let inputs = &self.unit.inputs;
@@ -323,6 +340,7 @@ impl Caller<'_> {
             return false;
         }
         drop(self.forwarder.schedule.lock().withdraw(self.number));
+        self.placed.end(End::Refused);
         self.forwarder.known.lock().note_failed(&self.placed.unit);
         self.forwarder.changed.notify_one();
         true
@@ -331,7 +349,7 @@ impl Caller<'_> {
     /// Returns the answer to a caller that is still there.
     fn answered(mut self, answer: Option<Answer>) -> Answer {
         self.is_answered = true;
-        answer.unwrap_or_else(|| Err(lost()))
+        answer.unwrap_or_else(|| Err(self.forwarder.without_answer()))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     accepting::Content,
     batch::not_written,
-    budget::{Held, Share},
+    budget::{End, Held, Share},
     dead_letters::Dead,
     line::{Line, Place, RunBounds},
     room::Room,
@@ -94,6 +94,11 @@ impl Item {
         let run_bytes = record.bytes() + headers.iter().map(Header::bytes).sum::<usize>() + framing;
         let headers = NativeHeaders::of(&headers);
         Self { record, headers, run_bytes, content, accepted_ms, attempts: 0, deadline, ticket, share }
+    }
+
+    /// Notes how it ends. A dead letter is counted with the record that it is of.
+    fn ends(&self, end: End) {
+        self.share.ends(if self.content == Content::Records { end } else { End::Refused });
     }
 }
 
@@ -290,6 +295,7 @@ impl Flow {
         match delivery {
             Ok(delivered) => {
                 self.metrics.success();
+                item.ends(End::Delivered);
                 drop(item.share);
                 item.ticket.tell(Ok(Receipt {
                     topic: self.topic.clone(),
@@ -349,7 +355,7 @@ impl Flow {
 
     /// Makes what dead letters are made of.
     fn dead(&self, item: Item, headers: Option<NativeHeaders>, failure: Failure) -> Dead {
-        self.metrics.error(failure.reason());
+        self.metrics.error();
         // Those that librdkafka never took over are still here.
         let Item { mut record, headers: own, accepted_ms, attempts, deadline, ticket, share, .. } = item;
         record.headers = headers.or(own).map(|headers| headers.read()).unwrap_or_default();
@@ -359,8 +365,9 @@ impl Flow {
 
     fn refuse(&self, item: Item, failure: Failure) {
         if item.content == Content::Records {
-            self.metrics.error(failure.reason());
+            self.metrics.error();
         }
+        item.ends(End::of(failure.reason()));
         drop(item.share);
         let failure = failure.topic(&self.topic).partition(self.partition).attempts(item.attempts);
         item.ticket.tell(Err(failure));

@@ -1,10 +1,10 @@
-//! Owns the way of a record into its partition's flow: bounded, its topic known, its partition chosen; and draining.
+//! Owns the way of a record into its partition's flow: bounded, its topic known, its partition chosen.
 //! Must never answer "not written" for a record that librdkafka has, nor "maybe" for one that it never had.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Outcome,
@@ -24,11 +24,10 @@ use crate::{
     kafka::reachability::State,
     partition::Partitioner,
     record::{Record, TENANT_HEADER, Topic},
+    tasks::Tasks,
     telemetry::metrics::{Metrics, TopicMetrics},
 };
 
-/// How long the outcome of a record at the drain's end is waited for, once librdkafka has given it up.
-const GIVE_UP_MS_MAX: u64 = 2_000;
 /// A cached partition count younger than this is believed when a caller names a partition beyond it.
 const COUNT_FRESH_MS: u64 = 1_000;
 /// How long a run takes records at most, in milliseconds.
@@ -49,6 +48,7 @@ pub struct Sender {
     pub(super) letters_wait: Duration,
     runs: RunBounds,
     pub(super) metrics: Arc<Metrics>,
+    tasks: Tasks,
 }
 
 /// The partitions of one topic.
@@ -61,21 +61,12 @@ pub(super) struct Flows {
     partitions: RwLock<Vec<Arc<Flow>>>,
 }
 
-/// What became of the records that had no outcome when draining began. Those refused for what they are count in neither.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Those that are in Kafka.
-    pub delivered: u64,
-    /// Those that are not, or may not be.
-    pub undelivered: u64,
-}
-
 // === impl Sender ===
 
 impl Sender {
     /// Makes the sender over a way to Kafka.
     #[must_use]
-    pub fn new(config: &Config, way: Arc<Way>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, way: Arc<Way>, metrics: Arc<Metrics>, tasks: Tasks) -> Self {
         Self {
             way,
             budget: Budget::new(config.queue.records_max, config.queue.bytes_max),
@@ -92,6 +83,7 @@ impl Sender {
                 join_max: (config.kafka.linger / 2).min(Duration::from_millis(RUN_MS_MAX)),
             },
             metrics,
+            tasks,
         }
     }
 
@@ -135,6 +127,12 @@ impl Sender {
 
     pub(super) const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Returns the owner of the tasks that are started for records.
+    #[must_use]
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Returns when records that are accepted now are given up for want of a broker; none while one is connected.
@@ -279,38 +277,6 @@ impl Sender {
         // The clock may have been set back meanwhile.
         let age_ms = u64::try_from(now_ms().saturating_sub(oldest_ms)).unwrap_or(0);
         (records, Duration::from_millis(age_ms))
-    }
-
-    /// Waits until the calls in progress have ended and every accepted record has its outcome, at most until the deadline;
-    /// then gives up the rest, truthfully.
-    pub async fn drain(&self, calls_ended: impl Future<Output = ()>, deadline: Instant) -> Drained {
-        // Both only grow, and count outcomes: nothing is missed or counted twice, whatever ends meanwhile.
-        let (delivered, undelivered) = (self.metrics.delivered(), self.metrics.undelivered());
-        // Past the deadline the rest is given up all the same.
-        drop(timeout_at(deadline, calls_ended).await);
-        self.settled_by(deadline).await;
-        self.way.topics.stop();
-        let stopped =
-            Failure::new(Reason::Draining, "the sidecar stopped before the record could be handed over");
-        for flow in self.way.flows.waiting() {
-            flow.refuse_waiting(&stopped);
-        }
-        if self.budget.records() > 0 {
-            self.way.give_up();
-            self.settled_by(Instant::now() + Duration::from_millis(GIVE_UP_MS_MAX)).await;
-        }
-        let without_outcome = u64::try_from(self.budget.records()).unwrap_or(u64::MAX);
-        Drained {
-            delivered: self.metrics.delivered() - delivered,
-            undelivered: self.metrics.undelivered() - undelivered + without_outcome,
-        }
-    }
-
-    async fn settled_by(&self, deadline: Instant) {
-        const STEP_MS: u64 = 5;
-        while self.budget.records() > 0 && Instant::now() < deadline {
-            sleep_until((Instant::now() + Duration::from_millis(STEP_MS)).min(deadline)).await;
-        }
     }
 }
 

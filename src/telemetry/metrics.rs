@@ -44,6 +44,11 @@ struct LetterLabel {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TaskLabel {
+    task: &'static str,
+}
+
 /// The metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -51,6 +56,7 @@ pub struct Metrics {
     failures: Family<ReasonLabel, Counter>,
     duplicates: Counter,
     dead_letters: Family<LetterLabel, Counter>,
+    task_panics: Family<TaskLabel, Counter>,
     outstanding_records: Gauge,
     outstanding_bytes: Gauge,
     waiting_records: Gauge,
@@ -76,6 +82,7 @@ impl Metrics {
             failures: Family::default(),
             duplicates: Counter::default(),
             dead_letters: Family::default(),
+            task_panics: Family::default(),
             outstanding_records: Gauge::default(),
             outstanding_bytes: Gauge::default(),
             waiting_records: Gauge::default(),
@@ -89,6 +96,7 @@ impl Metrics {
         table::FAILURES.register(registry, metrics.failures.clone());
         table::DUPLICATES.register(registry, metrics.duplicates.clone());
         table::DEAD_LETTERS.register(registry, metrics.dead_letters.clone());
+        table::TASK_PANICS.register(registry, metrics.task_panics.clone());
         table::OUTSTANDING_RECORDS.register(registry, metrics.outstanding_records.clone());
         table::OUTSTANDING_BYTES.register(registry, metrics.outstanding_bytes.clone());
         table::WAITING_RECORDS.register(registry, metrics.waiting_records.clone());
@@ -131,6 +139,11 @@ impl Metrics {
         self.dead_letters.get_or_create_owned(&LetterLabel { outcome }).inc();
     }
 
+    /// Counts a task that panicked.
+    pub fn task_panicked(&self, task: &'static str) {
+        self.task_panics.get_or_create_owned(&TaskLabel { task }).inc();
+    }
+
     /// Sets what is accepted and without outcome.
     pub fn outstanding(&self, (records, bytes): (usize, usize)) {
         self.outstanding_records.set(gauge_value(records));
@@ -164,18 +177,6 @@ impl Metrics {
     #[must_use]
     pub const fn calls(&self) -> &CallMetrics {
         &self.calls
-    }
-
-    /// Returns how many records were delivered since the start.
-    #[must_use]
-    pub fn delivered(&self) -> u64 {
-        self.topics.delivered()
-    }
-
-    /// Returns how many accepted records ended undelivered since the start, through no fault of their own.
-    #[must_use]
-    pub fn undelivered(&self) -> u64 {
-        self.topics.undelivered()
     }
 
     /// Renders all metrics in the `OpenMetrics` text format.

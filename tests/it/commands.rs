@@ -51,7 +51,7 @@ pub fn without_brokers(arguments: &[&str]) -> SidecarBuilder {
 }
 
 /// Starts a sidecar whose brokers are not there and waits until it listens.
-fn listening_without_brokers(builder: SidecarBuilder) -> Sidecar {
+pub fn listening_without_brokers(builder: SidecarBuilder) -> Sidecar {
     let sidecar = builder.start();
     eventually(ENDS, "the sidecar listens", || {
         sidecar.try_http_get("/startupz").ok().filter(|(status, _)| *status == 200)
@@ -187,7 +187,7 @@ fn a_taken_address_is_a_fault() {
 }
 
 fn an_interrupt_stops_like_a_termination() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let sidecar = listening_without_brokers(without_brokers(&["serve"]));
         sidecar.signal(signal);
         assert_eq!(sidecar.wait_exit(ENDS).code(), Some(0), "{signal:?}: {:?}", sidecar.stderr());

@@ -1,5 +1,9 @@
 //! Stopping: SIGTERM loses no acknowledged record, refuses new calls truthfully, and ends with its say.
 
+pub mod bounded;
+pub mod early;
+pub mod hurried;
+
 use std::{
     collections::HashSet,
     sync::{

@@ -11,6 +11,7 @@ use producer_sidecar::{
         topics::{Topics, TopicsSettings},
     },
     record::Topic,
+    tasks::Tasks,
 };
 use testkit::Cluster;
 use tokio::time::timeout;
@@ -40,7 +41,7 @@ fn topics(id: &str, settings: &[(&str, &str)]) -> Arc<Topics> {
         is_compressing: false,
         are_made_by_asking: false,
     };
-    Topics::start(Handle::new(producer, observer), topics_settings).unwrap()
+    Topics::start(Handle::new(producer, observer), topics_settings, &Tasks::default()).unwrap()
 }
 
 async fn counted(topics: &Topics, topic: &Topic) -> u32 {

@@ -60,7 +60,8 @@ pub fn start(forwarder: &Arc<Forwarder>, place: usize, settings: LaneSettings) -
     let lane = Lane::start(&name(place), settings.clone())?;
     let forwarder = Arc::clone(forwarder);
     forwarder.feeding.fetch_add(1, Ordering::AcqRel);
-    tokio::spawn(async move {
+    let tasks = forwarder.sender.tasks().clone();
+    tasks.spawn_vital("lane", async move {
         let mut lane = lane;
         let stopped = forwarder.stop.clone();
         tokio::select! {
@@ -76,7 +77,8 @@ pub fn start(forwarder: &Arc<Forwarder>, place: usize, settings: LaneSettings) -
 pub fn sweep(forwarder: &Arc<Forwarder>, left: Vec<(usize, LaneSettings)>) {
     let forwarder = Arc::clone(forwarder);
     forwarder.feeding.fetch_add(1, Ordering::AcqRel);
-    tokio::spawn(async move {
+    let tasks = forwarder.sender.tasks().clone();
+    tasks.spawn("lanes that are no more", async move {
         for (place, settings) in left {
             let lane = match Lane::start(&name(place), settings) {
                 Ok(lane) => lane,

@@ -6,12 +6,18 @@ use crate::{
     failure::{Failure, Reason},
     kafka::{classify, context::Delivered, lane::LaneState, transaction::CallError},
     offsets::Committed,
+    pipeline::budget::End,
     record::{Receipt, Topic},
 };
 
 /// Tells a unit's caller, if it still listens.
 pub fn tell(mut waiting: Waiting, answer: Answer) {
     waiting.spans.ends(answer.as_ref().err());
+    waiting.placed.end(match &answer {
+        Ok(told) if told.already_committed => End::Refused,
+        Ok(_) => End::Delivered,
+        Err(failure) => End::of(failure.reason()),
+    });
     let told = match &answer {
         Ok(_) => "committed",
         Err(failure) => failure.reason().name(),

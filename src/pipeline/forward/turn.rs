@@ -113,7 +113,7 @@ impl Forwarder {
     /// Lets units wait for their group's coordinator without a lane; their turn comes again once it has answered.
     fn wait_elsewhere(self: &Arc<Self>, units: Vec<Started>, reading: Reading) {
         let forwarder = Arc::clone(self);
-        tokio::spawn(async move {
+        self.sender.tasks().spawn("unit waiting for offsets", async move {
             match reading.await.unwrap_or_else(|_| Err(super::lost())) {
                 Ok(_) => forwarder.put_back(units),
                 Err(failure) => {

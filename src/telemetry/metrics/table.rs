@@ -83,6 +83,7 @@ pub const SECTIONS: &[(&str, &[Definition])] = &[
             PROCESS_THREADS,
             PROCESS_START_TIME,
             LOG_LINES_LOST,
+            TASK_PANICS,
             BUILD,
         ],
     ),

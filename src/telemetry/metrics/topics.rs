@@ -4,10 +4,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::table;
-use crate::{failure::Reason, record::Topic};
+use crate::record::Topic;
 
 /// The bounds of the duration histogram's buckets, in milliseconds.
 const DURATION_BUCKETS_MS: [f64; 15] = [
@@ -50,11 +46,11 @@ struct TraceLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 struct TraceId(u128);
 
-/// The topics' metrics, and how the records of all of them ended.
+/// The topics' metrics.
 pub(super) struct Topics {
     sent: Family<SentLabels, Counter>,
     duration: Family<TopicLabel, Durations, fn() -> Durations>,
-    shared: Arc<Shared>,
+    retries: Counter,
     known: Mutex<HashMap<Topic, TopicMetrics>>,
     max: usize,
     other: TopicMetrics,
@@ -66,16 +62,7 @@ pub struct TopicMetrics {
     success: Counter,
     error: Counter,
     duration: Durations,
-    shared: Arc<Shared>,
-}
-
-/// What counts for all topics together.
-#[derive(Debug, Default)]
-struct Shared {
-    /// Accepted records that are in Kafka.
-    delivered: AtomicU64,
-    /// Those that are not, through no fault of their own.
-    undelivered: AtomicU64,
+    /// Of all topics together.
     retries: Counter,
 }
 
@@ -86,12 +73,12 @@ impl Topics {
         let sent = Family::default();
         let durations = || Durations::new(DURATION_BUCKETS_MS.into_iter());
         let duration = Family::new_with_constructor(durations as fn() -> Durations);
-        let shared = Arc::<Shared>::default();
+        let retries = Counter::default();
         table::SENT.register(registry, sent.clone());
         table::SEND_DURATION.register(registry, duration.clone());
-        table::RETRIES.register(registry, shared.retries.clone());
-        let other = topic_metrics(&sent, &duration, &shared, OTHER_TOPICS);
-        Self { sent, duration, shared, known: Mutex::default(), max, other }
+        table::RETRIES.register(registry, retries.clone());
+        let other = topic_metrics(&sent, &duration, &retries, OTHER_TOPICS);
+        Self { sent, duration, retries, known: Mutex::default(), max, other }
     }
 
     pub(super) fn get(&self, topic: &Topic) -> TopicMetrics {
@@ -102,21 +89,13 @@ impl Topics {
         if known.len() >= self.max {
             return self.other.clone();
         }
-        let made = topic_metrics(&self.sent, &self.duration, &self.shared, topic.as_str());
+        let made = topic_metrics(&self.sent, &self.duration, &self.retries, topic.as_str());
         known.insert(topic.clone(), made.clone());
         made
     }
 
     pub(super) fn other(&self) -> TopicMetrics {
         self.other.clone()
-    }
-
-    pub(super) fn delivered(&self) -> u64 {
-        self.shared.delivered.load(Ordering::Acquire)
-    }
-
-    pub(super) fn undelivered(&self) -> u64 {
-        self.shared.undelivered.load(Ordering::Acquire)
     }
 }
 
@@ -126,20 +105,16 @@ impl TopicMetrics {
     /// Counts a record that is in Kafka.
     pub fn success(&self) {
         self.success.inc();
-        self.shared.delivered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Counts a record that is not.
-    pub fn error(&self, reason: Reason) {
+    pub fn error(&self) {
         self.error.inc();
-        if is_undelivered(reason) {
-            self.shared.undelivered.fetch_add(1, Ordering::AcqRel);
-        }
     }
 
     /// Counts a record that is handed over again.
     pub fn retry(&self) {
-        self.shared.retries.inc();
+        self.retries.inc();
     }
 
     /// Observes how long a call took; `trace_id` is that of the record's trace where it is sampled, which its bucket then shows.
@@ -166,7 +141,7 @@ impl EncodeLabelValue for TraceId {
 fn topic_metrics(
     sent: &Family<SentLabels, Counter>,
     duration: &Family<TopicLabel, Durations, fn() -> Durations>,
-    shared: &Arc<Shared>,
+    retries: &Counter,
     topic: &str,
 ) -> TopicMetrics {
     let counter = |status| sent.get_or_create_owned(&SentLabels { topic: topic.to_owned(), status });
@@ -174,19 +149,6 @@ fn topic_metrics(
         success: counter("success"),
         error: counter("error"),
         duration: duration.get_or_create_owned(&TopicLabel { topic: topic.to_owned() }),
-        shared: Arc::clone(shared),
+        retries: retries.clone(),
     }
-}
-
-/// Returns whether a record that failed so might have been delivered at a better time.
-const fn is_undelivered(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BrokersUnavailable
-            | Reason::Draining
-            | Reason::DeadlineNotWritten
-            | Reason::DeliveryUnknown
-            | Reason::KafkaAuthenticationFailed
-            | Reason::Internal
-    )
 }

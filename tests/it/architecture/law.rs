@@ -22,12 +22,18 @@ const LAYERS: &[&[&str]] = &[
     &["failure"],
     &["record"],
     &["lifecycle"],
+    &["tasks"],
 ];
 
 /// Where settings come from: nobody else may ask there.
 const SETTINGS_SOURCES: &[&[&str]] = &[&["crate", "config", "source"], &["crate", "config", "watch"]];
 /// Who may.
 const SETTINGS_READERS: &[&str] = &["cli", "app", "config"];
+
+/// The only file that starts tasks: elsewhere a panic would be noticed by nobody.
+const TASKS: &str = "src/tasks.rs";
+/// What starts a task of its own.
+const SPAWNS: &[&[&str]] = &[&["tokio", "spawn"], &["tokio", "task", "spawn"], &["tokio", "task", "JoinSet"]];
 
 /// The generated code, which belongs to the same door as the crates that it stands on.
 const GENERATED: &[&str] = &["crate", "grpc", "proto"];
@@ -82,6 +88,8 @@ pub enum Rule {
     Door,
     /// The process environment is read outside of `config::source`.
     Environment,
+    /// A task is started past its owner.
+    Spawn,
     /// Unsafe code outside of its file.
     Unsafe,
     /// A lint exception without a reason.
@@ -117,7 +125,7 @@ pub fn breaches(source: &Source) -> Vec<Breach> {
     let mut breaches = shape(source);
     for reference in source.references() {
         let judged = imports(source, &reference).or_else(|| door(source, &reference));
-        let judged = judged.or_else(|| environment(source, &reference));
+        let judged = judged.or_else(|| environment(source, &reference)).or_else(|| spawn(source, &reference));
         breaches.extend(judged.map(|rule| breach(source, rule, reference.line, reference.path.join("::"))));
     }
     if source.top().is_some_and(|top| rank(top).is_none()) {
@@ -198,6 +206,12 @@ fn environment(source: &Source, reference: &Reference) -> Option<Rule> {
     };
     // What is not shipped reads no setting.
     (!allowed && !reference.in_test).then_some(Rule::Environment)
+}
+
+fn spawn(source: &Source, reference: &Reference) -> Option<Rule> {
+    let is_owner = source.path.as_os_str() == TASKS;
+    let is_spawn = starts_with_any(reference, SPAWNS);
+    (is_spawn && !is_owner && !reference.in_test).then_some(Rule::Spawn)
 }
 
 fn rank(module: &str) -> Option<usize> {

@@ -63,6 +63,9 @@ pub const BREACHES: &[Planted] = &[
     ),
     planted("src/grpc.rs", "use crate::config::*;\nfn f() { source::load() }", Rule::SettingsSource, 2),
     planted("src/grpc.rs", "use crate::config as c;\nfn f() { c::source::load() }", Rule::SettingsSource, 2),
+    // Tasks past their owner: by their path, by a name that is used.
+    planted("src/app.rs", "fn f() {\n    tokio::spawn(async {});\n}", Rule::Spawn, 2),
+    planted("src/grpc/stream.rs", "use tokio::task;\nfn f() { task::spawn(async {}); }", Rule::Spawn, 2),
     // Foreign crates.
     planted("src/app.rs", "use tonic::service::Routes;", Rule::Door, 1),
     planted("src/pipeline/send.rs", "fn f() -> tonic::Status { todo!() }", Rule::Door, 1),
@@ -131,6 +134,8 @@ pub const LAWFUL: &[(&str, &str)] = &[
         "src/grpc/proto.rs",
         "mod generated { tonic::include_proto!(\"x\"); }\n#[expect(clippy::allow_attributes, reason = \"r\")]\nmod m {}",
     ),
+    ("src/tasks.rs", "use tokio::task::JoinHandle;\nfn f() { tokio::task::spawn(async {}); }"),
+    ("src/app.rs", "fn f() {\n    tasks.spawn(\"a\", async {});\n    tokio::task::spawn_blocking(f);\n}"),
     ("src/kafka/ffi.rs", "use rdkafka::bindings::x;\nfn f() { unsafe { x() } }"),
     ("src/config/source/environment.rs", "fn f() { std::env::vars_os(); super::super::parse::parse(); }"),
     (

@@ -17,6 +17,7 @@ use producer_sidecar::{
         send::Sender,
         way::{Flows, Way},
     },
+    tasks::Tasks,
     telemetry::metrics::Metrics,
 };
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ pub fn whole(id: &str, report: impl Fn(&Flows, u64, Delivery) + Clone + Send + S
     let producer = Producer::start(&access.producer_of(&settings), context(observer.clone())).unwrap();
     let handle = Handle::new(producer, observer.clone());
     let (refresh, unknown) = (settings.topics.refresh, settings.topics.unknown);
+    let tasks = Tasks::default();
     let topics_settings = TopicsSettings {
         refresh,
         unknown,
@@ -52,11 +54,11 @@ pub fn whole(id: &str, report: impl Fn(&Flows, u64, Delivery) + Clone + Send + S
         is_compressing: false,
         are_made_by_asking: false,
     };
-    let topics = Topics::start(Arc::clone(&handle), topics_settings).unwrap();
+    let topics = Topics::start(Arc::clone(&handle), topics_settings, &tasks).unwrap();
     let (wish, wanted) = watch::channel(Wanted { config: Arc::clone(&settings), problem: None });
     let metrics = Metrics::new(1);
     let left_behind = Arc::clone(&flows);
-    healing::start(healing::Parts {
+    let parts = healing::Parts {
         handle: Arc::downgrade(&handle),
         access,
         wanted,
@@ -65,9 +67,9 @@ pub fn whole(id: &str, report: impl Fn(&Flows, u64, Delivery) + Clone + Send + S
         context: Box::new(context),
         left_behind: Box::new(move |producer| left_behind.left_behind(producer)),
         metrics: Arc::clone(&metrics),
-    })
-    .unwrap();
+    };
+    healing::start(parts, &tasks).unwrap();
     let (dead_letters, _nobody) = DeadLetters::new(settings.dead_letters.destinations.clone());
     let way = Way::new(Arc::clone(&handle), observer.reachability, topics, flows, dead_letters);
-    Whole { sender: Arc::new(Sender::new(&settings, way, metrics)), handle, _wish: wish }
+    Whole { sender: Arc::new(Sender::new(&settings, way, metrics, tasks)), handle, _wish: wish }
 }

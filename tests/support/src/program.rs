@@ -36,6 +36,11 @@ impl Program {
         Self { process, output }
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The lines printed to standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.output.stdout()

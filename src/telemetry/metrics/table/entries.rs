@@ -258,6 +258,14 @@ pub const LOG_LINES_LOST: Definition = Definition {
     help: "Log lines that were not written: cause is not_read if standard error was not read fast enough, rate_limited if one place of the program wrote too many",
     advice: "With `not_read`, mend the reader of the log or raise `log.queue_lines_max`. With `rate_limited`, read the lines that were written: something repeats.",
 };
+pub const TASK_PANICS: Definition = Definition {
+    name: "producer_task_panics",
+    kind: Counter,
+    unit: "",
+    labels: &["task"],
+    help: "Tasks and threads of the sidecar that panicked, by name",
+    advice: "Alert on any: it is a bug, and the log has its text. The sidecar stops by itself if it cannot work without the task.",
+};
 pub const BUILD: Definition = Definition {
     name: "producer_build",
     kind: Info,
