@@ -17,7 +17,6 @@ use self::connect::Connected;
 use crate::{
     admin::{self, Admin},
     config::{Config, Limits, Listen, source::SecretFiles},
-    failure::{Failure, Reason},
     grpc::{
         Service,
         calls::TellCalls,
@@ -220,8 +219,7 @@ impl App {
         };
         let by = SHUTDOWN.from(Instant::now());
         // Before anything is waited for: units that wait hold their parts of the budget.
-        let stopped = "the sidecar stopped before the unit's turn came";
-        forwarder.refuse_waiting(&Failure::new(Reason::Draining, stopped));
+        forwarder.end_waiting();
         sender.give_up_by(lifecycle.calls_ended(), by.abandoned).await;
         forwarder.stop_by(by.workers).await;
         ended.cancel();

@@ -8,6 +8,7 @@ use crate::{
         Purpose,
         source::{self, Environment, Inputs},
     },
+    failure::Reason,
     record::{Record, Topic},
 };
 

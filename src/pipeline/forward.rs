@@ -94,6 +94,8 @@ pub struct Forwarder {
     lanes: Mutex<Vec<LaneState>>,
     brokers_wait: Duration,
     stop: CancellationToken,
+    /// Told when what waits is refused, at a drain's end: also those whose groups have not answered, which no lane has.
+    draining: CancellationToken,
     /// How many tasks have lanes that are not ended.
     feeding: AtomicUsize,
     /// The threads of lanes that were ended.
@@ -139,6 +141,7 @@ impl Forwarder {
             lanes: Mutex::new(vec![LaneState::Initialising(None); count]),
             brokers_wait: config.send.brokers_wait,
             stop: CancellationToken::new(),
+            draining: CancellationToken::new(),
             feeding: AtomicUsize::new(0),
             ended: Mutex::default(),
         });
@@ -234,7 +237,13 @@ impl Forwarder {
     }
 
     /// Refuses the units that wait, at a drain's end.
-    pub fn refuse_waiting(&self, failure: &Failure) {
+    pub fn end_waiting(&self) {
+        self.draining.cancel();
+        self.refuse_waiting(&outcome::stopped());
+    }
+
+    /// Refuses the units that wait for their turn.
+    fn refuse_waiting(&self, failure: &Failure) {
         let bounds = Bounds { units_max: 1, records_max: 0, bytes_max: 0 };
         let mut schedule = self.schedule.lock();
         loop {

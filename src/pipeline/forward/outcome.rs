@@ -45,6 +45,11 @@ pub const fn already_committed() -> Answer {
     Ok(Forwarded { receipts: Vec::new(), already_committed: true })
 }
 
+/// Says that the sidecar stopped before the unit was in a transaction.
+pub fn stopped() -> Failure {
+    Failure::new(Reason::Draining, "the sidecar stopped before the unit's turn came")
+}
+
 /// Says that the group is elsewhere.
 pub fn mismatch(placed: &Placed, input: usize, committed: Committed) -> Failure {
     let sentence = format!("the group has committed {committed} for the input, not what the unit expects");

@@ -114,7 +114,11 @@ impl Forwarder {
     fn wait_elsewhere(self: &Arc<Self>, units: Vec<Started>, reading: Reading) {
         let forwarder = Arc::clone(self);
         self.sender.tasks().spawn("unit waiting for offsets", async move {
-            match reading.await.unwrap_or_else(|_| Err(super::lost())) {
+            let read = tokio::select! {
+                read = reading => read.unwrap_or_else(|_| Err(super::lost())),
+                () = forwarder.draining.cancelled() => Err(outcome::stopped()),
+            };
+            match read {
                 Ok(_) => forwarder.put_back(units),
                 Err(failure) => {
                     for unit in units {

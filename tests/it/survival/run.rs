@@ -245,6 +245,7 @@ impl Run {
         sidecar.signal(Signal::TERM);
         let status = sidecar.wait_exit(2 * GRACE);
         let took_ms = self.ledger.now_ms() - at_ms;
+        eprintln!("stopped within {took_ms} ms: {}", sidecar.stderr().pop().unwrap_or_default());
         let grace_ms = u64::try_from(GRACE.as_millis()).unwrap();
         self.succeed(&mut sidecar, LifeEnd::Stopped { at_ms, took_ms, grace_ms, code: status.code() });
     }
