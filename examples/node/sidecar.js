@@ -40,7 +40,7 @@ const types = protoLoader.loadSync(
   ['caas/producer/v1/producer.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
   {
     includeDirs: [fileURLToPath(new URL('proto', import.meta.url))],
-    // Offsets and sequences are strings: a JavaScript number is exact to 2^53 only.
+    // Offsets and sequences are strings: a JavaScript number is exact to 2^53 - 1 only.
     longs: String,
     enums: String,
     // Unset fields have their default instead of being absent, as a sequence of zero would be. Optional ones stay absent.

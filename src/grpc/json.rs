@@ -7,8 +7,9 @@ use prost_types::value::Kind;
 
 /// The deepest nesting of arrays and objects; below what prost's own limit of 100 messages lets through.
 pub const NESTING_MAX: usize = 32;
-/// The greatest magnitude of an integral number that a double holds exactly: 2^53.
-pub const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+/// The greatest magnitude of a number: 2^53 - 1, ECMAScript's `Number.MAX_SAFE_INTEGER`. A double from 2^53 on is integral, and
+/// may be what became of another integer on its way here: 2^53 + 1 arrives as 2^53.
+pub const INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 
 /// The longest property name that a path shows, in characters; a longer one is cut.
 const NAME_CHARACTERS_SHOWN_MAX: usize = 40;
@@ -24,8 +25,8 @@ pub enum JsonFault {
     /// The number is NaN or infinite.
     #[error("must be a finite number: JSON has neither NaN nor infinity")]
     NotFinite,
-    /// The number is beyond 2^53, where neighbouring integers fall together.
-    #[error("must lie within ±2^53: greater integers are not exact; send them as text")]
+    /// The number is beyond 2^53 - 1, where neighbouring integers fall together.
+    #[error("must lie within ±(2^53 - 1): beyond, it may have been another number before; send it as text")]
     NotExact,
     /// The value lies deeper than [`NESTING_MAX`].
     #[error("must not nest deeper than {NESTING_MAX} arrays and objects")]
@@ -95,7 +96,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a number as ECMAScript's `Number::toString` does; every double from 2^53 on is integral.
+    /// Writes a number as ECMAScript's `Number::toString` does. Every double beyond the bound is integral, so that nothing is
+    /// refused which could be told from an integer that was rounded.
     fn number(&mut self, number: f64, path: &JsonPath<'_>) {
         if !number.is_finite() {
             (self.refuse)(path, JsonFault::NotFinite);
@@ -214,8 +216,7 @@ mod tests {
             (5e-324, "5e-324"),
             (2.225_073_858_507_201_4e-308, "2.2250738585072014e-308"),
             (9_007_199_254_740_991.0, "9007199254740991"),
-            (9_007_199_254_740_992.0, "9007199254740992"),
-            (-9_007_199_254_740_992.0, "-9007199254740992"),
+            (-9_007_199_254_740_991.0, "-9007199254740991"),
             (4_503_599_627_370_495.5, "4503599627370495.5"),
             (123_456_789.125, "123456789.125"),
             (0.1 + 0.2, "0.30000000000000004"),
@@ -269,8 +270,10 @@ mod tests {
             ("a", list(vec![number(0.0), object([("b", number(f64::NAN))])])),
             ("b c", number(f64::NEG_INFINITY)),
             ("c", Value { kind: None }),
-            ("d", number(INTEGER_MAX + 2.0)),
-            ("e", number(-1e21)),
+            ("d", number(9_007_199_254_740_992.0)),
+            ("e", number(-9_007_199_254_740_992.0)),
+            ("f", number(-1e21)),
+            ("g", number(1e300)),
         ]);
         let expected = [
             (".a[1].b", JsonFault::NotFinite),
@@ -278,6 +281,8 @@ mod tests {
             (".c", JsonFault::KindUnset),
             (".d", JsonFault::NotExact),
             (".e", JsonFault::NotExact),
+            (".f", JsonFault::NotExact),
+            (".g", JsonFault::NotExact),
         ];
         assert_eq!(written(&document), Err(expected.map(|(path, fault)| (path.to_owned(), fault)).to_vec()));
     }

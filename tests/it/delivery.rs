@@ -13,6 +13,7 @@ use crate::client::{connect, keyed, run, send, shared_address, text, with_header
 
 crate::tests!(
     grpcurl_with_reflection_only_sends_json_and_prints_errors,
+    a_json_number_is_stored_as_it_was_written_or_refused,
     nulls_and_empties_survive_as_themselves,
     headers_keep_order_repeats_and_bytes,
     nothing_of_the_calls_metadata_gets_into_a_record,
@@ -57,6 +58,32 @@ fn grpcurl_with_reflection_only_sends_json_and_prints_errors() {
     ] {
         assert!(printed.contains(part), "{part} in {printed}");
     }
+}
+
+/// What is written in a call is a double by the time it arrives, and may have been another integer before.
+fn a_json_number_is_stored_as_it_was_written_or_refused() {
+    let topic = Cluster::shared().create_topic("numbers", 1, &[]);
+    let address = shared_address();
+    let send = |number: &str| {
+        let body = format!(r#"{{"record":{{"topic":"{topic}","json":{{"id":{number}}}}}}}"#);
+        grpcurl(&["-plaintext", "-d", &body, &address, SEND])
+    };
+    let exact = ["9007199254740991", "-9007199254740991", "0.1", "-1.5e-7"];
+    for number in exact {
+        let answer = send(number);
+        assert_eq!(answer.exit, Some(0), "{number}: {}", answer.stderr);
+    }
+    for number in ["9007199254740992", "9007199254740993", "-9007199254740993", "1e300", "123456789012345678"]
+    {
+        let answer = send(number);
+        assert_ne!(answer.exit, Some(0), "{number}: {}", answer.stdout);
+        for part in [r#""reason": "INVALID_RECORD""#, r#""field": "record.json.id""#, "2^53 - 1"] {
+            assert!(answer.stderr.contains(part), "{part} in {}", answer.stderr);
+        }
+    }
+    let read = read_topic(Cluster::shared(), &topic).into_iter();
+    let read: Vec<_> = read.map(|record| String::from_utf8(record.value.unwrap()).unwrap()).collect();
+    assert_eq!(read, exact.map(|number| format!(r#"{{"id":{number}}}"#)));
 }
 
 fn nulls_and_empties_survive_as_themselves() {

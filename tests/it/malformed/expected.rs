@@ -120,8 +120,8 @@ impl Wrong {
                 object.fields.values().for_each(|value| self.json(value, depth + 1));
             }
             Some(Kind::NumberValue(number)) => {
-                // 2^53; what is no number is within nothing.
-                if !(-9_007_199_254_740_992.0..=9_007_199_254_740_992.0).contains(number) {
+                // 2^53 - 1; what is no number is within nothing.
+                if !(-9_007_199_254_740_991.0..=9_007_199_254_740_991.0).contains(number) {
                     self.field("record.json");
                 }
             }
