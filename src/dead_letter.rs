@@ -1,6 +1,7 @@
 //! Owns what a dead letter is: which failures make one, to which topic it goes, and what it says of itself.
 //! Must stay pure: no clock, no Kafka; and never make a dead letter of a dead letter.
 
+mod aside;
 mod found;
 mod handled;
 
@@ -16,10 +17,10 @@ use md5::{Digest as _, Md5};
 
 use crate::{
     failure::{Failure, Persisted, Reason},
-    record::{Header, Record, Topic},
+    record::{Header, Record, Topic, TopicError},
 };
 
-/// How every header begins that a dead letter has beside those of its record.
+/// How every header begins that a dead letter has beside those of its record; the caller's own of that name are set aside.
 pub const HEADER_PREFIX: &str = "dlq-";
 /// What stands for the record's topic in the name of a dead-letter topic.
 pub const PLACEHOLDER: &str = "{topic}";
@@ -52,6 +53,11 @@ pub struct Destinations {
     /// For single topics.
     pub topics: HashMap<Topic, Destination>,
 }
+
+/// Says that no topic can have the name that the settings make for the dead letters of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the name of its dead-letter topic {0}")]
+pub struct Unnameable(TopicError);
 
 /// How a record came to be dead.
 #[derive(Debug, Clone, Copy)]
@@ -96,11 +102,12 @@ pub fn is_for(failure: &Failure, is_out_of_retries: bool) -> bool {
     }
 }
 
-/// Makes the dead letter of a record: key, value and headers as they are, and how it died. Its own time is that of the death:
-/// the record's may be the one that Kafka refuses, or so old that Kafka would soon delete the letter.
+/// Makes the dead letter of a record: key, value and headers as they are, save that headers of the caller's which look like a
+/// letter's own are set aside, and how it died. Its own time is that of the death: the record's may be the one that Kafka
+/// refuses, or so old that Kafka would soon delete the letter.
 #[must_use]
 pub fn letter(record: &Record, to: Topic, death: &Death<'_>) -> Record {
-    let mut headers = record.headers.clone();
+    let mut headers: Vec<_> = record.headers.iter().map(aside::set_aside).collect();
     headers.extend(told(record, death));
     Record {
         topic: to,
@@ -204,14 +211,17 @@ impl Destination {
         Ok(Self::Beside { before: before.to_owned(), behind: behind.to_owned() })
     }
 
-    fn of(&self, topic: &Topic) -> Option<Topic> {
+    /// Returns the topic for the dead letters of a topic; none if there are none.
+    ///
+    /// # Errors
+    /// If the name would be too long for a topic.
+    pub fn of(&self, topic: &Topic) -> Result<Option<Topic>, Unnameable> {
         match self {
-            Self::Off => None,
+            Self::Off => Ok(None),
             Self::Beside { before, behind } => {
-                // Too long a name: there is no such topic.
-                Topic::parse(&format!("{before}{topic}{behind}")).ok()
+                Topic::parse(&format!("{before}{topic}{behind}")).map(Some).map_err(Unnameable)
             }
-            Self::Topic(own) => Some(own.clone()).filter(|own| own != topic),
+            Self::Topic(own) => Ok(Some(own.clone()).filter(|own| own != topic)),
         }
     }
 }
@@ -229,10 +239,18 @@ impl fmt::Display for Destination {
 // === impl Destinations ===
 
 impl Destinations {
-    /// Returns the topic for the dead letters of a topic; none where there are none.
-    #[must_use]
-    pub fn of(&self, topic: &Topic) -> Option<Topic> {
+    /// Returns the topic for the dead letters of a topic; none if there are none.
+    ///
+    /// # Errors
+    /// If the name would be too long for a topic.
+    pub fn of(&self, topic: &Topic) -> Result<Option<Topic>, Unnameable> {
         self.topics.get(topic).unwrap_or(&self.default).of(topic)
+    }
+
+    /// Tells whether the dead letters of a topic go to `letters`: a letter is replayed into no other topic.
+    #[must_use]
+    pub fn go_to(&self, letters: &Topic, topic: &Topic) -> bool {
+        self.of(topic).is_ok_and(|to| to.as_ref() == Some(letters))
     }
 }
 

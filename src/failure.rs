@@ -43,6 +43,8 @@ struct Facts {
     violations: Vec<Violation>,
     violations_total: usize,
     letter: Option<(Topic, LetterEnd)>,
+    /// Why the record can have no dead letter, if its dead-letter topic cannot even be named.
+    letter_error: Option<Reason>,
 }
 
 // === impl Failure ===
@@ -64,6 +66,7 @@ impl Failure {
             violations: Vec::new(),
             violations_total: 0,
             letter: None,
+            letter_error: None,
         }))
     }
 
@@ -148,6 +151,14 @@ impl Failure {
     pub fn dead_letter(mut self, topic: Topic, end: LetterEnd) -> Self {
         self.0.message.push_str(&end.sentence(&topic));
         self.0.letter = Some((topic, end));
+        self
+    }
+
+    /// Adds why the record can have no dead letter, although records that fail so have one.
+    #[must_use]
+    pub fn without_dead_letter(mut self, reason: Reason, sentence: &impl fmt::Display) -> Self {
+        self.0.message.push_str(&format!("; it has no dead letter: {sentence}"));
+        self.0.letter_error = Some(reason);
         self
     }
 
@@ -241,6 +252,7 @@ impl Failure {
             pairs.push(("deadLetterTopic", topic.to_string()));
             pairs.extend(end.metadata());
         }
+        pairs.extend(facts.letter_error.map(|reason| ("deadLetterError", reason.name().to_owned())));
         pairs
     }
 }

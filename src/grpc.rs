@@ -19,11 +19,7 @@ pub mod stream;
 pub mod time;
 pub mod traced;
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -42,6 +38,7 @@ use self::{
     stream::{Answers, Streams},
 };
 use crate::{
+    clock::now_ms,
     config::Config,
     failure::{Failure, Reason},
     lifecycle::{Call, Lifecycle},
@@ -268,10 +265,4 @@ fn info(config: &Config) -> GetInfoResponse {
         message_ids_max: number(config.deduplication.ids_max),
         message_id_window: duration(config.deduplication.window).filter(|_| config.deduplication.ids_max > 0),
     }
-}
-
-/// Returns the wall clock's time; a clock before the epoch reads as the first millisecond after it.
-pub(crate) fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).max(1)
 }

@@ -7,6 +7,11 @@ use bytes::Bytes;
 
 /// The longest topic name that Kafka takes, in characters (Kafka's `Topic.MAX_NAME_LENGTH`).
 pub const TOPIC_CHARACTERS_MAX: usize = 249;
+/// How the names of Kafka's own topics begin.
+pub const KAFKAS_TOPIC_PREFIX: &str = "__";
+/// The last millisecond of the year 9999, the greatest time that a record may have. It is below 2^53, so that a JSON number
+/// holds it.
+pub const TIMESTAMP_MS_MAX: i64 = 253_402_300_799_999;
 /// The longest `message_id`, in bytes of UTF-8.
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// The header whose text decides the partition under `tenant-md5`.
@@ -113,6 +118,12 @@ impl Topic {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Tells whether the name is one of Kafka's own topics, which the sidecar does not write to.
+    #[must_use]
+    pub fn is_kafkas_own(&self) -> bool {
+        self.0.starts_with(KAFKAS_TOPIC_PREFIX)
     }
 
     /// Returns the name, shared.

@@ -45,6 +45,7 @@ pub fn run(arguments: &DlqArguments) -> Exit {
     let asked = Asked {
         topic: topic.clone(),
         group,
+        destinations: loaded.config.dead_letters.destinations.clone(),
         filter: arguments.filter.clone(),
         deed,
         sends: arguments.verb == DlqVerb::Replay,
@@ -100,6 +101,7 @@ fn list(seen: &Seen<'_>, all: bool) {
         "tenant": tenant,
         "persisted": if *may_be_written { "MAYBE" } else { "NO" },
         "cut": cut,
+        "misplaced": seen.is_misplaced,
         "keyBytes": seen.key_bytes,
         "valueBytes": seen.value_bytes,
         "done": seen.is_handled,
@@ -118,11 +120,25 @@ fn summary(arguments: &DlqArguments, counted: &Counted) -> String {
         (_, true) => "would be replayed",
         (_, false) => "replayed",
     };
-    let Counted { done, before, others, cut, may_be_written, without_topic, refused, first_refused, foreign } =
-        counted;
+    let Counted {
+        done,
+        before,
+        others,
+        misplaced,
+        cut,
+        may_be_written,
+        without_topic,
+        refused,
+        first_refused,
+        foreign,
+    } = counted;
     let left = [
         (before, "dealt with before"),
         (others, "not asked for"),
+        (
+            misplaced,
+            "of topics whose dead letters go elsewhere (dead_letters.topic and dead_letters.topics say where)",
+        ),
         (cut, "cut, so that they cannot be sent"),
         (may_be_written, "perhaps in their topics already (--may-double sends them)"),
         (without_topic, "without their topic or partition"),

@@ -253,7 +253,7 @@ fn host_name(text: &str) -> bool {
 }
 
 fn partitioners(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault)) -> Value {
-    let read = |text: &str| {
+    let read = |_topic: Option<&Topic>, text: &str| {
         Partitioner::parse(text).ok_or_else(|| {
             let names = Partitioner::ALL.map(Partitioner::name).join(", ");
             fault(format!("{} is no partitioner", quoted(text)), format!("write one of {names}"))
@@ -263,7 +263,20 @@ fn partitioners(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fau
 }
 
 fn destinations(entries: Vec<(Item, Item)>, report: &mut impl FnMut(&Origin, Fault)) -> Value {
-    Value::Destinations(by_topic(entries, report, destination))
+    let read = |topic: Option<&Topic>, text: &str| {
+        let destination = destination(text)?;
+        match topic.map(|topic| destination.of(topic)) {
+            Some(Err(error)) => Err(fault(
+                format!("{} takes no dead letters: {error}", quoted(text)),
+                "write a shorter name, or off",
+            )),
+            Some(Ok(None)) if destination != Destination::Off => {
+                Err(fault(format!("{} is the topic itself", quoted(text)), "write another topic, or off"))
+            }
+            Some(Ok(_)) | None => Ok(destination),
+        }
+    };
+    Value::Destinations(by_topic(entries, report, read))
 }
 
 fn destination(text: &str) -> Parsed<Destination> {
@@ -277,7 +290,7 @@ fn destination(text: &str) -> Parsed<Destination> {
 fn by_topic<T>(
     entries: Vec<(Item, Item)>,
     report: &mut impl FnMut(&Origin, Fault),
-    read: impl Fn(&str) -> Parsed<T>,
+    read: impl Fn(Option<&Topic>, &str) -> Parsed<T>,
 ) -> HashMap<Topic, T> {
     let mut topics = HashMap::new();
     for (name, value) in entries {
@@ -285,7 +298,7 @@ fn by_topic<T>(
             let wrong = format!("{} is no topic: it {error}", quoted(&name.text));
             report(&name.place, fault(wrong, "write a topic's name"));
         });
-        let read = read(&value.text).map_err(|fault| report(&value.place, fault));
+        let read = read(topic.as_ref().ok(), &value.text).map_err(|fault| report(&value.place, fault));
         let (Ok(topic), Ok(read)) = (topic, read) else { continue };
         if topics.insert(topic, read).is_some() {
             let wrong = format!("{} is said twice", quoted(&name.text));

@@ -1,9 +1,9 @@
 //! Owns a dead letter as it is found in its topic: what it says of itself, whether it is asked for, the record that it was.
 //! Must never take a record for a dead letter that does not say where it was to go.
 
-use crate::record::{Header, Record, Topic};
+use crate::record::{Record, TIMESTAMP_MS_MAX, Topic};
 
-use super::HEADER_PREFIX;
+use super::{HEADER_PREFIX, aside};
 
 /// What a dead letter says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Filter {
 }
 
 impl Letter {
-    /// Reads what a record says of itself; none where it is no dead letter.
+    /// Reads what a record says of itself; none where it is no dead letter. The sidecar writes none for Kafka's own topics.
     #[must_use]
     pub fn of(record: &Record, tenant_header: &str) -> Option<Self> {
         let text = |name: &str| {
@@ -50,12 +50,15 @@ impl Letter {
             std::str::from_utf8(value).ok().map(str::to_owned)
         };
         let own = |name: &str| text(&format!("{HEADER_PREFIX}{name}"));
+        let time = |name: &str| {
+            own(name).and_then(|time| time.parse().ok()).filter(|time| (1..=TIMESTAMP_MS_MAX).contains(time))
+        };
         Some(Self {
-            topic: Topic::parse(&own("topic")?).ok()?,
+            topic: Topic::parse(&own("topic")?).ok().filter(|topic| !topic.is_kafkas_own())?,
             reason: own("reason")?,
             kafka_error: own("kafka-error"),
-            timestamp_ms: own("timestamp").and_then(|time| time.parse().ok()).filter(|time| *time > 0),
-            last_ms: own("last-time").and_then(|time| time.parse().ok()).unwrap_or_default(),
+            timestamp_ms: time("timestamp"),
+            last_ms: time("last-time").unwrap_or_default(),
             tenant: text(tenant_header),
             may_be_written: own("persisted").as_deref() != Some("NO"),
             cut: own("cut"),
@@ -66,8 +69,7 @@ impl Letter {
     /// Makes the record that it was, for its topic.
     #[must_use]
     pub fn revive(&self, record: Record) -> Record {
-        let is_records = |header: &Header| !header.name.starts_with(HEADER_PREFIX);
-        let headers = record.headers.into_iter().filter(is_records).collect();
+        let headers = record.headers.into_iter().filter_map(aside::give_back).collect();
         Record {
             topic: self.topic.clone(),
             headers,
@@ -100,7 +102,7 @@ mod tests {
     use crate::{
         dead_letter::{Death, letter},
         failure::{Failure, Reason},
-        record::TENANT_HEADER,
+        record::{Header, TENANT_HEADER},
     };
 
     fn dead(partition: Option<i32>) -> (Record, Record) {
@@ -140,6 +142,26 @@ mod tests {
         }
         let (record, _) = dead(None);
         assert_eq!(Letter::of(&record, TENANT_HEADER), None, "no dead letter");
+    }
+
+    #[test]
+    fn what_no_sidecar_writes_is_not_believed() {
+        let with = |name: &str, value: &str| {
+            let mut letter = dead(None).1;
+            let own = letter.headers.iter_mut().find(|header| header.name == name).unwrap();
+            own.value = Some(Bytes::copy_from_slice(value.as_bytes()));
+            Letter::of(&letter, TENANT_HEADER)
+        };
+        for topic in ["", "a b", ".", "__consumer_offsets", "__transaction_state"] {
+            assert_eq!(with("dlq-topic", topic), None, "{topic:?}");
+        }
+        for time in
+            ["", "x", "0", "-1", "253402300800000", "9223372036854775807", "99999999999999999999", "1.5"]
+        {
+            assert_eq!(with("dlq-timestamp", time).unwrap().timestamp_ms, None, "{time:?}");
+            assert_eq!(with("dlq-last-time", time).unwrap().last_ms, 0, "{time:?}");
+        }
+        assert_eq!(with("dlq-timestamp", "253402300799999").unwrap().timestamp_ms, Some(TIMESTAMP_MS_MAX));
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Handled {
     /// Reads a committed offset and the text beside it; a text that is none of ours counts as empty.
     #[must_use]
     pub fn read(first_open: i64, text: &str) -> Self {
+        let first_open = first_open.max(0);
         let mut handled = Self::before(first_open);
         for range in text.split(',') {
             let Some((gap, length)) = range.split_once('+') else { continue };
@@ -108,6 +109,7 @@ mod tests {
         handled.add(0, 3);
         assert_eq!(Handled::read(15, "5+1"), handled);
         assert_eq!(Handled::read(3, "by another program, 4+x,-1+2"), Handled::before(3));
+        assert_eq!(Handled::read(-7, ""), Handled::before(0));
     }
 
     #[test]

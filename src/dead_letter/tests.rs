@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::TENANT_HEADER;
 
 fn topic(name: &str) -> Topic {
     Topic::parse(name).unwrap()
@@ -91,22 +92,65 @@ fn what_is_cut_is_named_and_digested() {
 #[test]
 fn where_letters_go() {
     let beside = Destination::parse("{topic}.dlq").unwrap();
-    assert_eq!(beside.of(&topic("orders")), Some(topic("orders.dlq")));
-    assert_eq!(beside.of(&topic(&"t".repeat(249))), None);
-    assert_eq!(Destination::parse("off").unwrap().of(&topic("orders")), None);
+    assert_eq!(beside.of(&topic("orders")), Ok(Some(topic("orders.dlq"))));
+    assert_eq!(beside.of(&topic(&"t".repeat(245))), Ok(Some(topic(&format!("{}.dlq", "t".repeat(245))))));
+    let too_long = beside.of(&topic(&"t".repeat(246))).unwrap_err();
+    assert_eq!(too_long.to_string(), "the name of its dead-letter topic must have at most 249 characters");
+    assert_eq!(Destination::parse("off").unwrap().of(&topic("orders")), Ok(None));
     let all = Destination::parse("dead").unwrap();
-    assert_eq!(all.of(&topic("orders")), Some(topic("dead")));
-    assert_eq!(all.of(&topic("dead")), None, "its own");
+    assert_eq!(all.of(&topic("orders")), Ok(Some(topic("dead"))));
+    assert_eq!(all.of(&topic("dead")), Ok(None), "its own");
     for written in ["{topic}.dlq", "dead.{topic}", "off", "dead"] {
         assert_eq!(Destination::parse(written).unwrap().to_string(), written);
     }
-    for wrong in ["", "{topic}", "a b", "{topic}/{topic}", "{topic}.{topic}"] {
+    for wrong in ["", "{topic}", "a b", "{topic}/{topic}", "{topic}.{topic}", ".", "..", "ä"] {
         assert!(Destination::parse(wrong).is_err(), "{wrong}");
     }
     let destinations =
         Destinations { default: beside, topics: HashMap::from([(topic("clicks"), Destination::Off)]) };
-    assert_eq!(destinations.of(&topic("clicks")), None);
-    assert_eq!(destinations.of(&topic("orders")), Some(topic("orders.dlq")));
+    assert_eq!(destinations.of(&topic("clicks")), Ok(None));
+    assert_eq!(destinations.of(&topic("orders")), Ok(Some(topic("orders.dlq"))));
+}
+
+#[test]
+fn letters_belong_to_the_topics_that_have_theirs_there() {
+    let shared = Destination::Topic(topic("dead"));
+    let topics = [("a", shared.clone()), ("b", shared), ("c", Destination::Off)];
+    let destinations = Destinations {
+        default: Destination::parse("{topic}.dlq").unwrap(),
+        topics: topics.into_iter().map(|(name, to)| (topic(name), to)).collect(),
+    };
+    let cases = [
+        ("orders.dlq", "orders", true),
+        ("orders.dlq.dlq", "orders.dlq", true),
+        ("orders.dlq", "payments", false),
+        ("orders.dlq", "orders.dlq", false),
+        ("dead", "a", true),
+        ("dead", "b", true),
+        ("dead", "c", false),
+        ("dead", "orders", false),
+        ("a.dlq", "a", false),
+        ("c.dlq", "c", false),
+    ];
+    for (letters, of, goes) in cases {
+        assert_eq!(destinations.go_to(&topic(letters), &topic(of)), goes, "{of} in {letters}");
+    }
+    assert!(!destinations.go_to(&topic("dead"), &topic(&"t".repeat(249))), "there is no such name");
+}
+
+#[test]
+fn headers_of_callers_that_look_like_a_letters_are_set_aside() {
+    let failure = rejected();
+    let death = Death { failure: &failure, partition: None, first_ms: 1, last_ms: 2 };
+    let null = Header { name: "dlq-topic".to_owned(), value: None };
+    let own = [header("dlq-cut", "value"), header("x", "y"), null, header("dlq-caller-dlq-cut", "z")];
+    let mut record = record("v");
+    record.headers.extend(own.into_iter().cycle().take(8));
+    let buried = letter(&record, topic("orders.dlq"), &death);
+    let read = Letter::of(&buried, TENANT_HEADER).unwrap();
+    assert_eq!((read.topic.as_str(), &read.cut), ("orders", &None));
+    let revived = read.revive(buried);
+    assert_eq!(revived, Record { message_id: None, timestamp_ms: 77, ..record });
 }
 
 #[test]

@@ -20,8 +20,6 @@ pub const CONTENT_TYPE_HEADER: &str = "content-type";
 /// What `content-type` says of a payload given as `json`.
 pub const CONTENT_TYPE_JSON: &str = "application/json";
 
-/// How the names of Kafka's own topics begin.
-const INTERNAL_TOPIC_PREFIX: &str = "__";
 /// The last second of the year 9999, the greatest that a `google.protobuf.Timestamp` may hold.
 const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
 /// What tonic reads a message into at least, in bytes (`DEFAULT_CODEC_BUFFER_SIZE` of tonic 0.14).
@@ -259,7 +257,7 @@ impl Check<'_> {
 
     fn topic(&mut self, name: &str) -> Option<Topic> {
         match Topic::parse(name) {
-            Ok(_) if name.starts_with(INTERNAL_TOPIC_PREFIX) => {
+            Ok(topic) if topic.is_kafkas_own() => {
                 self.refuse("topic", "must not start with '__', as Kafka's own topics do");
                 None
             }

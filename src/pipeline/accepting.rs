@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     batch::not_written,
     budget::{End, Share},
-    dead_letters::{Dead, now_ms},
+    dead_letters::{Dead, until_told},
     held::{Flow, Item},
     judged::{Judge, untold},
     send::{Flows, Sender, in_range, out_of_range, refusal},
@@ -17,6 +17,7 @@ use super::{
     way::Mark,
 };
 use crate::{
+    clock::now_ms,
     failure::{Failure, LetterEnd},
     kafka::topics::Verdict,
     record::{Record, TENANT_HEADER, Topic},
@@ -129,7 +130,10 @@ impl<'a> Accepting<'a> {
         let accepted_ms = now_ms();
         match self.place(&record, accepted_ms).await {
             Ok(flow) => {
-                if let Err(failure) = share.hold_of_partition(flow.held()) {
+                // A letter that is refused is lost.
+                if self.content == Content::Records
+                    && let Err(failure) = share.hold_of_partition(flow.held())
+                {
                     return self.refused(&record, ticket, failure);
                 }
                 ticket.accepted();
@@ -153,7 +157,7 @@ impl<'a> Accepting<'a> {
                 ticket.accepted();
                 share.accepted();
                 let failure = failure.topic(&record.topic);
-                let until_told = failure.clone().dead_letter(to.clone(), LetterEnd::Open);
+                let until_told = until_told(failure.clone(), &to, LetterEnd::Open);
                 let (partition, deadline) = (failure.failed_partition(), self.deadline);
                 let dead = Dead { record, ticket, share, failure, partition, accepted_ms, deadline };
                 letters.take(dead, to);
@@ -162,16 +166,19 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    /// Takes the record's part of the budget, and of its tenant's: a record that waits for its topic holds them already, and its dead
-    /// letter is not counted once more.
+    /// Takes the record's part of the budget, and of its tenant's: a record that waits for its topic holds them already.
     fn share(&self, record: &Record) -> Result<Share, Failure> {
-        let mut share = self.sender.budget.take(record.bytes())?;
-        if self.content == Content::Records
-            && let Some(tenant) = record.header(TENANT_HEADER).flatten()
-        {
-            share.hold_of_tenant(tenant)?;
+        let budget = &self.sender.budget;
+        match self.content {
+            Content::DeadLetters => Ok(budget.take_for_letter(record.bytes())),
+            Content::Records => {
+                let mut share = budget.take(record.bytes())?;
+                if let Some(tenant) = record.header(TENANT_HEADER).flatten() {
+                    share.hold_of_tenant(tenant)?;
+                }
+                Ok(share)
+            }
         }
-        Ok(share)
     }
 
     /// Returns how a record ends that was not accepted: a dead letter is counted with the record that it is of.

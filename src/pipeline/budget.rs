@@ -124,8 +124,7 @@ impl Budget {
         let bytes = record_bytes.saturating_add(RECORD_OVERHEAD_BYTES);
         let (records_before, bytes_before) = self.taken.add(bytes);
         // Made first, so that a refusal gives both back when it drops.
-        let end = AtomicU8::new(End::Refused as u8);
-        let share = Share { budget: Arc::clone(self), bytes, partition: None, tenant: None, end };
+        let share = self.share(bytes);
         if records_before >= self.records_max {
             return Err(full(format!("{} records are waiting already", self.records_max)));
         }
@@ -134,6 +133,21 @@ impl Budget {
             return Err(full(format!("records of {} bytes are waiting already", self.bytes_max)));
         }
         Ok(share)
+    }
+
+    /// Takes the part of a dead letter, which is never refused: its record holds its own part until the letter's outcome, so
+    /// that there are never more letters than records, and a letter that finds no room is lost.
+    #[must_use]
+    pub fn take_for_letter(self: &Arc<Self>, record_bytes: usize) -> Share {
+        let bytes = record_bytes.saturating_add(RECORD_OVERHEAD_BYTES);
+        self.taken.add(bytes);
+        self.share(bytes)
+    }
+
+    /// Makes the share of what was just counted in.
+    fn share(self: &Arc<Self>, bytes: usize) -> Share {
+        let end = AtomicU8::new(End::Refused as u8);
+        Share { budget: Arc::clone(self), bytes, partition: None, tenant: None, end }
     }
 
     /// Returns how many records are accepted and without outcome.
@@ -279,6 +293,17 @@ mod tests {
         assert_eq!((budget.records(), budget.ended(End::Delivered)), (1, 0), "held until dropped");
         drop(delivered);
         assert_eq!((budget.records(), ended()), (0, [1, 1, 1]));
+    }
+
+    #[test]
+    fn a_letter_always_fits_and_counts() {
+        let budget = Budget::new(1, 1_000);
+        let _dead = budget.take(400).unwrap();
+        let letter = budget.take_for_letter(5_000);
+        assert_eq!((budget.records(), budget.bytes()), (2, 400 + 5_000 + 2 * RECORD_OVERHEAD_BYTES));
+        assert_eq!(budget.take(1).unwrap_err().reason(), Reason::QueueFull);
+        drop(letter);
+        assert_eq!(budget.records(), 1);
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! Owns the way of a record that can never be delivered to its dead-letter topic, and the word about it to the caller.
 //! Must never keep a caller beyond its deadline, nor lose a failure: it is told whatever becomes of the dead letter.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -17,7 +14,8 @@ use super::{
     ticket::Ticket,
 };
 use crate::{
-    dead_letter::{self, Death, Destinations},
+    clock::now_ms,
+    dead_letter::{self, Death, Destinations, Unnameable},
     failure::{Failure, LetterEnd, Reason},
     record::{Record, Topic},
 };
@@ -48,11 +46,14 @@ pub struct Dead {
 #[derive(Debug)]
 pub struct DeadLetters {
     destinations: Destinations,
-    queue: mpsc::UnboundedSender<(Dead, Topic)>,
+    queue: mpsc::UnboundedSender<(Dead, LettersTopic)>,
 }
 
+/// Where a dead letter goes, or why there can be none.
+pub type LettersTopic = Result<Topic, Unnameable>;
+
 /// What was taken in, for [`Sender::write_dead_letters`].
-pub type DeadQueue = mpsc::UnboundedReceiver<(Dead, Topic)>;
+pub type DeadQueue = mpsc::UnboundedReceiver<(Dead, LettersTopic)>;
 
 // === impl DeadLetters ===
 
@@ -64,16 +65,26 @@ impl DeadLetters {
         (Self { destinations, queue }, taken)
     }
 
-    /// Returns where the dead letter of a record goes that failed so; none where it gets none.
+    /// Returns where the dead letter of a record goes that failed so; none if it gets none.
     #[must_use]
-    pub fn destination(&self, topic: &Topic, failure: &Failure, is_out_of_retries: bool) -> Option<Topic> {
-        dead_letter::is_for(failure, is_out_of_retries).then(|| self.destinations.of(topic)).flatten()
+    pub fn destination(
+        &self,
+        topic: &Topic,
+        failure: &Failure,
+        is_out_of_retries: bool,
+    ) -> Option<LettersTopic> {
+        let is_for = dead_letter::is_for(failure, is_out_of_retries);
+        is_for.then(|| self.destinations.of(topic).transpose()).flatten()
     }
 
     /// Takes a record in; never blocks. Its caller is told in any case.
-    pub fn take(&self, dead: Dead, to: Topic) {
-        if let Err(mpsc::error::SendError((dead, _))) = self.queue.send((dead, to)) {
-            dead.ticket.tell(Err(dead.failure));
+    pub fn take(&self, dead: Dead, to: LettersTopic) {
+        if let Err(mpsc::error::SendError((dead, to))) = self.queue.send((dead, to)) {
+            // Who writes them has ended, which only a fault of the sidecar makes happen.
+            let end = LetterEnd::Failed(Reason::Internal);
+            let failure = until_told(dead.failure, &to, end);
+            tracing::error!(topic = %dead.record.topic, "no dead letter: {failure}");
+            dead.ticket.tell(Err(failure));
         }
     }
 }
@@ -88,9 +99,18 @@ impl Sender {
     }
 
     /// Writes a dead letter and tells the caller of it, or at the caller's deadline that it is on its way.
-    async fn bury(self: Arc<Self>, dead: Dead, to: Topic) {
+    async fn bury(self: Arc<Self>, dead: Dead, to: LettersTopic) {
         let Dead { record, ticket, share, failure, partition, accepted_ms, deadline } = dead;
-        let (written_to, cause) = (to.clone(), failure.clone());
+        let to = match to {
+            Ok(to) => to,
+            Err(unnameable) => {
+                self.lost(&record.topic, None, &unnameable);
+                share.ends(End::of(Reason::TopicNotFound));
+                drop((record, share));
+                return ticket.tell(Err(until_told(failure, &Err(unnameable), LetterEnd::Open)));
+            }
+        };
+        let (topic, written_to, cause) = (record.topic.clone(), to.clone(), failure.clone());
         let letters = Arc::clone(&self);
         let writing = self.tasks().spawn("dead letter", async move {
             let death = Death { failure: &cause, partition, first_ms: accepted_ms, last_ms: now_ms() };
@@ -102,7 +122,10 @@ impl Sender {
         let by = deadline.checked_sub(Duration::from_millis(TOLD_BEFORE_MS)).unwrap_or(deadline);
         let end = match timeout_at(by, writing).await {
             Ok(Ok(Some(end))) => end,
-            Ok(Ok(None) | Err(_)) => LetterEnd::Failed(Reason::Internal),
+            Ok(Ok(None) | Err(_)) => {
+                self.lost(&topic, Some(&to), &"its writing ended without a word");
+                LetterEnd::Failed(Reason::Internal)
+            }
             Err(_) => LetterEnd::Open,
         };
         ticket.tell(Err(failure.dead_letter(to, end)));
@@ -121,16 +144,21 @@ impl Sender {
             Ok(receipt) => LetterEnd::from(receipt),
             Err(failure) => LetterEnd::Failed(failure.reason()),
         };
-        self.metrics.dead_letter(outcome.is_ok(), is_cut);
         match outcome {
             Ok(_) => {
+                self.metrics.dead_letter(true, is_cut);
                 tracing::debug!(topic = %record.topic, dead_letter_topic = %to, is_cut, "dead letter written");
             }
-            Err(failure) => {
-                tracing::warn!(topic = %record.topic, dead_letter_topic = %to, "no dead letter: {failure}");
-            }
+            Err(failure) => self.lost(&record.topic, Some(to), &failure),
         }
         end
+    }
+
+    /// Counts and logs a record that should have a dead letter and has none.
+    fn lost(&self, topic: &Topic, to: Option<&Topic>, why: &impl fmt::Display) {
+        self.metrics.dead_letter(false, false);
+        let dead_letter_topic = to.map(Topic::as_str);
+        tracing::warn!(%topic, dead_letter_topic, "no dead letter: {why}");
     }
 }
 
@@ -143,8 +171,10 @@ const fn end_of(letter: &LetterEnd) -> End {
     }
 }
 
-/// Returns the time, in milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+/// Adds to a failure what its caller hears of the dead letter, as long as no more is known.
+pub(super) fn until_told(failure: Failure, to: &LettersTopic, end: LetterEnd) -> Failure {
+    match to {
+        Ok(to) => failure.dead_letter(to.clone(), end),
+        Err(unnameable) => failure.without_dead_letter(Reason::TopicNotFound, unnameable),
+    }
 }

@@ -4,8 +4,9 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{dead_letters::now_ms, send::Sender};
+use super::send::Sender;
 use crate::{
+    clock::now_ms,
     failure::{Failure, Reason},
     kafka::topics::{Learnt, Rules, Verdict},
     record::{Record, Topic},

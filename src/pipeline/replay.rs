@@ -1,12 +1,14 @@
 //! Owns what is done with dead letters that somebody asks for: sent to their topics again, or dropped, each once.
 //! Must never send one without noting in the same transaction that it was: whoever is killed in between runs the same again.
 //! Nor note one that was not sent: a letter that its topic refuses again is left, and the others go without it.
+//! Nor send one to a topic that has its dead letters elsewhere: anybody may write to this topic what looks like a letter.
 //!
 //! Which letters of a partition are dealt with stands in the group's committed offset and in the text beside it
 //! (`dead_letter/handled.rs`), so that any choice of letters can be replayed, one after the other, and none twice.
 
 mod batch;
 mod counted;
+mod ended;
 
 use std::{
     collections::HashMap,
@@ -14,11 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::batch::{Batch, Entry, Sorted, sort_out};
 pub use self::counted::{Counted, Refused, Seen};
+use self::{
+    batch::{Batch, Entry, Sorted, sort_out},
+    ended::{LOOK_MS, TRANSACTION_MS_MAX, ended, fenced, stopped, unknown},
+};
 use crate::{
     config::Partitioners,
-    dead_letter::{Filter, Handled, Letter},
+    dead_letter::{Destinations, Filter, Handled, Letter},
     failure::{Failure, Reason},
     kafka::{
         classify,
@@ -31,12 +36,8 @@ use crate::{
 
 /// How long one question to Kafka may take.
 const ANSWER_MS_MAX: u64 = 30_000;
-/// How long the transactional id may take to be initialised, and a transaction to end.
-const TRANSACTION_MS_MAX: u64 = 120_000;
 /// How long the lane may take to end.
 const END_MS_MAX: u64 = 5_000;
-/// The pause between looks at a transaction in progress.
-const LOOK_MS: u64 = 2;
 
 /// What is done with the letters that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Asked {
     pub topic: Topic,
     /// Whose offsets say which are dealt with.
     pub group: String,
+    /// Where the dead letters of topics go: none is sent to a topic that has them elsewhere.
+    pub destinations: Destinations,
     /// Which letters.
     pub filter: Filter,
     /// What is done with them.
@@ -159,6 +162,7 @@ impl Run {
                 partition,
                 offset,
                 letter: &letter,
+                is_misplaced: self.is_misplaced(&letter),
                 key_bytes: record.key.as_ref().map(bytes::Bytes::len),
                 value_bytes: record.value.as_ref().map(bytes::Bytes::len),
                 is_handled,
@@ -197,10 +201,19 @@ impl Run {
         None
     }
 
+    /// Tells whether a letter lies elsewhere than the settings have the dead letters of its topic.
+    fn is_misplaced(&self, letter: &Letter) -> bool {
+        !self.asked.destinations.go_to(&self.asked.topic, &letter.topic)
+    }
+
     /// Says what is to be sent of a letter; one that cannot or should not be sent is counted.
     fn outgoing(&mut self, letter: &Letter, record: Record) -> Result<Taken, Failure> {
         if !self.asked.sends {
             return Ok(Taken::Unsent);
+        }
+        if self.is_misplaced(letter) {
+            self.counted.misplaced += 1;
+            return Ok(Taken::Left);
         }
         if letter.cut.is_some() {
             self.counted.cut += 1;
@@ -355,39 +368,4 @@ impl Run {
             }
         }
     }
-}
-
-/// Runs one transaction to its end.
-fn ended(lane: &Lane, work: Work) -> Result<Ended, Failure> {
-    let mut progress = lane.run(work.into());
-    let by = Instant::now() + Duration::from_millis(TRANSACTION_MS_MAX);
-    loop {
-        match progress.ended.try_recv() {
-            Ok(ended) => return Ok(ended),
-            Err(tokio::sync::oneshot::error::TryRecvError::Closed) => return Err(stopped(lane)),
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) if Instant::now() >= by => {
-                return Err(unknown());
-            }
-            Err(tokio::sync::oneshot::error::TryRecvError::Empty) => {
-                thread::sleep(Duration::from_millis(LOOK_MS));
-            }
-        }
-    }
-}
-
-fn stopped(lane: &Lane) -> Failure {
-    match &*lane.watch().borrow() {
-        LaneState::Broken(words) => Failure::new(Reason::Internal, words.clone()),
-        LaneState::Fenced | LaneState::Ready | LaneState::Initialising(_) => fenced(),
-    }
-}
-
-fn fenced() -> Failure {
-    Failure::new(Reason::ProducerFenced, "another run over the same topic has begun")
-}
-
-fn unknown() -> Failure {
-    let sentence =
-        "whether the last batch was replayed is not known; the same run knows, and goes on from there";
-    Failure::new(Reason::CommitUnknown, sentence)
 }

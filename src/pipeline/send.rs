@@ -11,7 +11,6 @@ use super::{
     accepting::Content,
     batch::{Batch, no_broker, not_written},
     budget::{Budget, Share},
-    dead_letters::now_ms,
     duplicates::Duplicates,
     held::Flow,
     line::RunBounds,
@@ -19,6 +18,7 @@ use super::{
     way::{FLOWS_MAX, Way},
 };
 use crate::{
+    clock::now_ms,
     config::{Config, librdkafka},
     failure::{Failure, Reason, Violation},
     kafka::reachability::State,

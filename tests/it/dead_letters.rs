@@ -1,6 +1,8 @@
 //! Dead letters: a record that fails for good is in its dead-letter topic, whole, with the reason, and its caller is told
 //! where; whatever becomes of the dead letter, the caller hears of the failure.
 
+pub mod unwritten;
+
 use std::{collections::HashMap, time::Duration};
 
 use producer_sidecar::{
@@ -22,7 +24,6 @@ use crate::{
 crate::tests!(
     each_cause_has_its_dead_letter,
     what_is_too_large_even_there_is_cut,
-    a_dead_letter_that_cannot_be_written_is_said,
     a_callers_own_fault_has_no_dead_letter,
     records_of_a_stream_have_dead_letters,
     a_large_record_of_a_burst_is_found_and_its_neighbours_keep_their_order,
@@ -216,31 +217,6 @@ fn what_is_too_large_even_there_is_cut() {
     assert_eq!(header(&letter, "dlq-cut"), Some("headers,value"), "{letter:?}");
     assert_eq!(header(&letter, "filler"), None);
     assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="cut"}"#), Some(2));
-}
-
-fn a_dead_letter_that_cannot_be_written_is_said() {
-    let cluster = Cluster::shared();
-    let compacted = cluster.create_topic("compacted", 1, &[("cleanup.policy", "compact")]);
-    let forbidden = cluster.create_topic("readonly-letters", 1, &[]);
-    let own = format!("{compacted}={forbidden}");
-    let cases = [
-        ("SIDECAR_BROKERS_WAIT_MS", "5000", format!("{compacted}.dlq"), "TOPIC_NOT_FOUND"),
-        ("SIDECAR_DEAD_LETTERS_TOPICS", own.as_str(), forbidden, "NOT_AUTHORIZED"),
-    ];
-    for (setting, value, letters, reason) in cases {
-        let sidecar = started(over_tls().env(setting, value));
-        let refusal = refused(&sidecar, text(&compacted, "no key"));
-        refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-        let told =
-            ["deadLetterTopic", "deadLetterError", "deadLetterOffset"].map(|name| refusal.metadata.get(name));
-        assert_eq!(told, [Some(&letters), Some(&reason.to_owned()), None], "{refusal:?}");
-        assert!(refusal.message.contains("could not be written"), "{}", refusal.message);
-        assert_eq!(metric(&sidecar, r#"producer_dead_letters_total{outcome="failed"}"#), Some(1));
-    }
-    let off = started(over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", "off"));
-    let refusal = refused(&off, text(&compacted, "no key"));
-    refusal.expect(Code::InvalidArgument, "RECORD_REJECTED", "NO");
-    assert!(!refusal.metadata.contains_key("deadLetterTopic"), "{refusal:?}");
 }
 
 fn a_callers_own_fault_has_no_dead_letter() {

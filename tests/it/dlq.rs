@@ -7,7 +7,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
-use testkit::{Cluster, Sidecar, SidecarBuilder, eventually, read_committed_now, read_topic};
+use testkit::{Cluster, Sidecar, SidecarBuilder, eventually, read_committed_now, read_topic, send_misnamed};
 
 use crate::{
     client::{BINARY, READY, connect, keyed, over_tls, run, send, text, with_header},
@@ -18,6 +18,9 @@ crate::tests!(
     letters_are_listed_replayed_and_discarded_by_choice,
     what_cannot_or_should_not_be_sent_is_left,
     what_its_topic_refuses_again_is_left_and_the_others_go,
+    headers_of_callers_are_not_believed_and_come_back,
+    a_letter_is_replayed_only_into_the_topic_whose_letters_lie_there,
+    a_record_that_is_no_letter_harms_no_run,
     wrong_words_are_told,
 );
 
@@ -31,9 +34,19 @@ pub mod alone {
 /// How many letters the killed replay has.
 const LETTERS: usize = 10_000;
 
-fn dlq(arguments: &[&str]) -> SidecarBuilder {
+/// The command with the default settings, by which the dead letters of a topic go to the one beside it.
+fn by_default(arguments: &[&str]) -> SidecarBuilder {
     let builder = Sidecar::for_cluster(BINARY, Cluster::shared()).arg("dlq");
     arguments.iter().fold(builder, |builder, argument| builder.arg(*argument))
+}
+
+/// The same where all dead letters go to the topic that is named.
+fn dlq(arguments: &[&str]) -> SidecarBuilder {
+    let builder = by_default(arguments);
+    match arguments.get(1) {
+        Some(letters) => builder.env("SIDECAR_DEAD_LETTERS_TOPIC", *letters),
+        None => builder,
+    }
 }
 
 fn done(arguments: &[&str]) -> Vec<String> {
@@ -216,6 +229,93 @@ fn what_its_topic_refuses_again_is_left_and_the_others_go() {
     check(2);
     assert!(done(&["discard", &letters])[0].starts_with("3 discarded"));
     assert_eq!(done(&["replay", &letters]), ["0 replayed"]);
+}
+
+fn headers_of_callers_are_not_believed_and_come_back() {
+    let cluster = Cluster::shared();
+    let letters = cluster.create_topic("forged", 1, &[]);
+    let [other, late] = [cluster.create_topic("other", 1, &[]), format!("{letters}-late")];
+    let sidecar = over_tls().env("SIDECAR_DEAD_LETTERS_TOPIC", &letters).start();
+    sidecar.wait_ready(READY);
+    let own = [
+        ("dlq-cut", "value"),
+        ("x", "1"),
+        ("dlq-topic", other.as_str()),
+        ("dlq-cut", "key"),
+        ("dlq-caller-dlq-cut", "z"),
+        ("dlq-persisted", "MAYBE"),
+        ("dlq-asked-partition", "7"),
+        ("x", "2"),
+        ("dlq-timestamp", "1"),
+        ("dlq-caller-", ""),
+    ];
+    run(async {
+        let record =
+            own.iter().fold(text(&late, "v"), |record, (name, value)| with_header(record, name, value));
+        let refusal = send(&connect(&sidecar.grpc_address()), record).await.unwrap_err();
+        assert!(refusal.metadata.contains_key("deadLetterOffset"), "{refusal:?}");
+    });
+    cluster.create_topic_named(&late, 1, &[]);
+    assert_eq!(listed(&["list", &letters])[0]["topic"], late.as_str());
+    assert_eq!(done(&["replay", &letters]), ["1 replayed"]);
+    assert!(values(&other).is_empty());
+    let read = read_topic(cluster, &late);
+    let headers: Vec<_> = read[0].headers.iter().take(own.len()).collect();
+    let given = own.map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
+    assert_eq!(headers, given.iter().collect::<Vec<_>>());
+    let added: Vec<_> = read[0].headers[own.len()..].iter().map(|(name, _)| name.as_str()).collect();
+    assert!(!added.iter().any(|name| name.starts_with("dlq-")), "{added:?}");
+}
+
+fn a_letter_is_replayed_only_into_the_topic_whose_letters_lie_there() {
+    let cluster = Cluster::shared();
+    let [topic, other] = ["belongs", "other"].map(|name| cluster.create_topic(name, 1, &[]));
+    let letters = format!("{topic}.dlq");
+    cluster.create_topic_named(&letters, 1, &[]);
+    bury(&letters, &topic, 2, &[]);
+    bury(&letters, &other, 3, &[]);
+    bury(&letters, &letters, 1, &[]);
+    bury(&letters, "__consumer_offsets", 4, &[]);
+    let run = |arguments: &[&str], elsewhere: &str| {
+        let ended = to_end(by_default(arguments).env("SIDECAR_DEAD_LETTERS_TOPICS", elsewhere));
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+        ended.stdout
+    };
+    let none = format!("{other}=elsewhere");
+    let left =
+        "of topics whose dead letters go elsewhere (dead_letters.topic and dead_letters.topics say where)";
+    // Those that are left are skipped as often as they are come across.
+    for count in [2, 0] {
+        let told = run(&["replay", &letters], &none);
+        assert_eq!(told, [format!("{count} replayed; 4 {left}; 4 no dead letters")]);
+    }
+    assert_eq!(values(&topic), ["0", "1"]);
+    assert!(values(&other).is_empty(), "its letters do not go there");
+    let listed = run(&["list", &letters], &none);
+    assert_eq!(listed.iter().filter(|line| line.contains(r#""misplaced":true"#)).count(), 4, "{listed:?}");
+    // Whoever says so in the settings has them replayed.
+    let here = format!("{other}={letters}");
+    assert_eq!(run(&["replay", &letters], &here), [format!("3 replayed; 1 {left}; 4 no dead letters")]);
+    assert_eq!(values(&other).len(), 3);
+    assert_eq!(run(&["discard", &letters], &here)[0].split(';').next(), Some("1 discarded"));
+}
+
+fn a_record_that_is_no_letter_harms_no_run() {
+    let cluster = Cluster::shared();
+    let [letters, topic] = ["dlq", "revived"].map(|name| cluster.create_topic(name, 1, &[]));
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_plaintext()).create().unwrap();
+    for name in [c"dlq-\xff", c"", c"dlq-topic"] {
+        send_misnamed(producer.client(), &letters, name);
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    bury(&letters, &topic, 2, &[]);
+    bury(&letters, &topic, 1, &[("dlq-timestamp", "9223372036854775807"), ("dlq-last-time", "x")]);
+    bury(&letters, &topic, 1, &[("dlq-asked-partition", "-1")]);
+    assert_eq!(listed(&["list", &letters]).len(), 4);
+    let said = "3 replayed; 1 without their topic or partition; 3 no dead letters";
+    assert_eq!(done(&["replay", &letters]), [said]);
+    assert_eq!(values(&topic).len(), 3);
 }
 
 fn wrong_words_are_told() {

@@ -67,6 +67,7 @@ const TOGETHER: &[&[Test]] = &[
     batches::TESTS,
     commands::TESTS,
     dead_letters::TESTS,
+    dead_letters::unwritten::TESTS,
     debugging::TESTS,
     delivery::TESTS,
     deploy::broker::TESTS,

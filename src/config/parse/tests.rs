@@ -90,3 +90,23 @@ fn long_values_are_cut_where_they_are_quoted() {
     assert_eq!(quoted("a\"b"), r#""a\"b""#);
     assert_eq!(quoted(&"ä".repeat(81)), format!("\"{}\"...", "ä".repeat(80)));
 }
+
+#[test]
+fn a_topic_whose_dead_letters_could_go_nowhere_is_told() {
+    let told = |topic: &str, to: &str| {
+        let place = Origin::Default;
+        let item = |text: &str| Item { text: text.to_owned(), place: place.clone() };
+        let mut wrong = Vec::new();
+        drop(destinations(vec![(item(topic), item(to))], &mut |_, fault| wrong.push(fault.wrong)));
+        wrong.concat()
+    };
+    let long = "t".repeat(246);
+    for (topic, to) in [("orders", "{topic}.dlq"), ("orders", "dead"), ("orders", "off"), (&long, "off")] {
+        assert_eq!(told(topic, to), "", "{topic} to {to}");
+    }
+    assert!(told(&long, "{topic}.dlq").contains("at most 249 characters"));
+    assert!(told("orders", "orders").contains("is the topic itself"));
+    for to in ["", ".", "..", "a b", "{topic}"] {
+        assert!(told("orders", to).contains("is no topic for dead letters"), "{to:?}");
+    }
+}

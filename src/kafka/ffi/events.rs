@@ -259,7 +259,9 @@ impl Read<'_> {
             let key = records::bytes_at((*message).key, (*message).key_len);
             let value = records::bytes_at((*message).payload, (*message).len);
             let has_headers = raw::rd_kafka_message_headers(message, &raw mut headers) == 0;
-            let headers = if has_headers && !headers.is_null() { records::read(headers) } else { Vec::new() };
+            // A record with a name that is no text was not written by a sidecar: without headers it is no letter.
+            let headers = if has_headers && !headers.is_null() { records::read(headers) } else { None };
+            let headers = headers.unwrap_or_default();
             let timestamp_ms = rd_kafka_message_timestamp(message, &raw mut kind).max(1);
             Record { topic, key, value, headers, partition: None, timestamp_ms, message_id: None }
         }

@@ -54,8 +54,8 @@ impl NativeHeaders {
     /// Reads them back.
     #[must_use]
     pub fn read(&self) -> Vec<record::Header> {
-        // SAFETY: the headers are ours.
-        unsafe { read(self.0.ptr()) }
+        // SAFETY: the headers are ours, and so their names are texts.
+        unsafe { read(self.0.ptr()) }.unwrap_or_default()
     }
 }
 
@@ -65,11 +65,11 @@ impl fmt::Debug for NativeHeaders {
     }
 }
 
-/// Copies headers out of librdkafka's form.
+/// Copies headers out of librdkafka's form; `None` if a name is not UTF-8.
 ///
 /// # Safety
 /// The headers must live through the call.
-pub(super) unsafe fn read(headers: *const rd_kafka_headers_t) -> Vec<record::Header> {
+pub(super) unsafe fn read(headers: *const rd_kafka_headers_t) -> Option<Vec<record::Header>> {
     // SAFETY: the caller's promise. Names end with NUL; a value is null, or as many bytes as are counted.
     unsafe {
         let count = rd_kafka_header_cnt(headers);
@@ -77,9 +77,13 @@ pub(super) unsafe fn read(headers: *const rd_kafka_headers_t) -> Vec<record::Hea
             let (mut name, mut value, mut bytes) = (ptr::null(), ptr::null(), 0);
             let code =
                 raw::rd_kafka_header_get_all(headers, place, &raw mut name, &raw mut value, &raw mut bytes);
-            (code == 0).then(|| record::Header { name: super::text(name), value: bytes_at(value, bytes) })
+            if code != 0 || name.is_null() {
+                return None;
+            }
+            let name = CStr::from_ptr(name).to_str().ok()?.to_owned();
+            Some(record::Header { name, value: bytes_at(value, bytes) })
         };
-        (0..count).filter_map(of).collect()
+        (0..count).map(of).collect()
     }
 }
 

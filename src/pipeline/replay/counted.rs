@@ -19,6 +19,8 @@ pub struct Counted {
     pub before: u64,
     /// Those that were not asked for.
     pub others: u64,
+    /// Those that were asked for and lie elsewhere than the settings have the dead letters of their topics.
+    pub misplaced: u64,
     /// Those that were asked for and cannot be sent: parts of them are missing.
     pub cut: u64,
     /// Those that were asked for, and whose records may be in their topics already.
@@ -57,6 +59,8 @@ pub struct Seen<'a> {
     pub offset: i64,
     /// What it says of itself.
     pub letter: &'a Letter,
+    /// Whether it lies elsewhere than the settings have the dead letters of its topic.
+    pub is_misplaced: bool,
     /// The bytes of its key; none where it has none.
     pub key_bytes: Option<usize>,
     /// The bytes of its value; none where it has none.
