@@ -27,7 +27,7 @@ pub struct Batch {
     answers: Answers,
     /// Where each record is; none where it was refused at once.
     marks: Vec<Option<Mark>>,
-    /// What is said at the deadline of those whose dead letters are on their way: they never were themselves.
+    /// What is said at the deadline of those whose dead letters are on their way: they never were themselves. In their order.
     buried: Vec<(usize, Failure)>,
     deadline: Instant,
     /// When records that still wait for a broker are given up, where none was connected.
@@ -121,8 +121,8 @@ impl Batch {
 
     /// Answers for a record that is still on its way at the deadline.
     fn unknown(&self, index: usize) -> Failure {
-        if let Some((_, failure)) = self.buried.iter().find(|(buried, _)| *buried == index) {
-            return failure.clone();
+        if let Ok(place) = self.buried.binary_search_by_key(&index, |(buried, _)| *buried) {
+            return self.buried[place].1.clone();
         }
         let sentence = "the deadline passed after the record was handed to Kafka's client; it may be written";
         let failure = Failure::new(Reason::DeliveryUnknownAtDeadline, sentence);
