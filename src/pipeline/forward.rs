@@ -3,11 +3,13 @@
 //! away leave a transaction open: transactions run on tasks of their own.
 
 mod cargo;
+mod counting;
 mod ends;
 mod gather;
 mod known;
 mod lanes;
 mod outcome;
+mod place;
 mod seen;
 mod stage;
 mod turn;
@@ -37,13 +39,13 @@ use super::{
 };
 use crate::{
     config::{Config, Transactions},
-    failure::{Failure, Reason, Violation},
+    failure::{Failure, Reason},
     kafka::{
         committed::CommittedOffsets,
         lane::{LaneSettings, LaneState},
     },
     offsets::{Membership, Unit},
-    record::{Receipt, Topic},
+    record::Receipt,
     telemetry::spans::UnitSpans,
 };
 
@@ -79,6 +81,8 @@ struct Waiting {
     tries: u32,
     stage: Arc<Stage>,
     spans: UnitSpans,
+    /// Who counts its outputs once its outcome is known.
+    sender: Arc<Sender>,
 }
 
 /// Runs units in transactions.
@@ -106,7 +110,8 @@ pub struct Forwarder {
 struct Entering<'a> {
     forwarder: &'a Forwarder,
     unit: Arc<Unit>,
-    is_in: bool,
+    /// Why it does not, as long as nothing else is known: its caller went away; none once it waits.
+    left: Option<Reason>,
 }
 
 /// Takes a unit out if its caller goes away before it is in a transaction.
@@ -115,8 +120,6 @@ struct Caller<'a> {
     number: Number,
     placed: Arc<Placed>,
     stage: Arc<Stage>,
-    /// Whether it had its answer: then it did not go away.
-    is_answered: bool,
 }
 
 impl Forwarder {
@@ -160,12 +163,52 @@ impl Forwarder {
     /// # Errors
     /// A failure that says whether the unit may be committed.
     pub async fn forward(&self, unit: Unit, spans: UnitSpans, deadline: Instant) -> Answer {
-        let entering = Entering { forwarder: self, unit: Arc::new(unit), is_in: false };
+        let entering =
+            Entering { forwarder: self, unit: Arc::new(unit), left: Some(Reason::CancelledByCaller) };
+        let (caller, mut answered) = match self.enter(&entering.unit, spans, deadline).await {
+            Ok(entered) => entered,
+            Err(failure) => return Err(entering.refused(failure)),
+        };
+        entering.done();
+        self.changed.notify_one();
+        let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
+        tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or_else(|_| Err(self.without_answer())),
+            () = sleep_until(lanes_by) => {}
+        }
+        if let Some(failure) = self.without_lanes().filter(|failure| caller.withdraw(failure.reason())) {
+            return Err(failure);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or_else(|_| Err(self.without_answer())),
+            () = sleep_until(deadline) => {}
+        }
+        if caller.withdraw(Reason::DeadlineNotWritten) {
+            let sentence = "the deadline passed before the unit's turn came; it was taken out";
+            return Err(Failure::new(Reason::DeadlineNotWritten, sentence));
+        }
+        // The answer may have come between the deadline and the attempt to take the unit out. Else the end of the transaction
+        // counts, whatever it will be.
+        answered.try_recv().unwrap_or_else(|_| {
+            let sentence = "the deadline passed while the transaction was open; send the same unit again to learn its end";
+            Err(Failure::new(Reason::CommitUnknown, sentence))
+        })
+    }
+
+    /// Takes a unit in to wait for its turn.
+    async fn enter(
+        &self,
+        unit: &Arc<Unit>,
+        spans: UnitSpans,
+        deadline: Instant,
+    ) -> Result<(Caller<'_>, oneshot::Receiver<Answer>), Failure> {
         if let Some(failure) = self.without_hope() {
             return Err(failure);
         }
-        let placed = Arc::new(self.place(&entering.unit, deadline).await?);
-        let (answer, mut answered) = oneshot::channel();
+        let placed = Arc::new(self.place(unit, deadline).await?);
+        let (answer, answered) = oneshot::channel();
         let stage = Arc::<Stage>::default();
         let waiting = Waiting {
             placed: Arc::clone(&placed),
@@ -174,35 +217,11 @@ impl Forwarder {
             tries: 0,
             stage: Arc::clone(&stage),
             spans,
+            sender: Arc::clone(&self.sender),
         };
         let number = self.push(waiting)?;
         placed.shares.iter().for_each(Share::accepted);
-        entering.done();
-        let caller = Caller { forwarder: self, number, placed, stage, is_answered: false };
-        self.changed.notify_one();
-        let lanes_by = (Instant::now() + self.brokers_wait).min(deadline);
-        tokio::select! {
-            biased;
-            answer = &mut answered => return caller.answered(answer.ok()),
-            () = sleep_until(lanes_by) => {}
-        }
-        if let Some(failure) = self.without_lanes().filter(|_| caller.withdraw()) {
-            return Err(failure);
-        }
-        tokio::select! {
-            biased;
-            answer = &mut answered => return caller.answered(answer.ok()),
-            () = sleep_until(deadline) => {}
-        }
-        if caller.withdraw() {
-            let sentence = "the deadline passed before the unit's turn came; it was taken out";
-            return Err(Failure::new(Reason::DeadlineNotWritten, sentence));
-        }
-        // The answer may have come between the deadline and the attempt to take the unit out.
-        answered.try_recv().unwrap_or_else(|_| {
-            let sentence = "the deadline passed while the transaction was open; send the same unit again to learn its end";
-            Err(Failure::new(Reason::CommitUnknown, sentence))
-        })
+        Ok((Caller { forwarder: self, number, placed, stage }, answered))
     }
 
     /// Answers for a unit that was dropped without an answer: at a stop its transaction may still be open.
@@ -253,29 +272,12 @@ impl Forwarder {
             }
             for unit in started {
                 schedule.end(unit.number);
-                outcome::tell(unit.item, Err(failure.clone()));
+                // Else its caller was told, and has counted it.
+                if unit.item.stage.enter() {
+                    outcome::tell(unit.item, Err(failure.clone()));
+                }
             }
         }
-    }
-
-    /// Chooses the partitions of the outputs, and checks that all topics are there: an unknown one would hold up a lane.
-    async fn place(&self, unit: &Arc<Unit>, deadline: Instant) -> Result<Placed, Failure> {
-        let mut shares = Vec::with_capacity(unit.outputs.len());
-        let mut partitions = Vec::with_capacity(unit.outputs.len());
-        for (index, record) in unit.outputs.iter().enumerate() {
-            let placed = self.sender.locate(record, deadline).await;
-            let within = |failure: Failure| failure.topic(&record.topic).within(&format!("outputs[{index}]"));
-            partitions.push(placed.map_err(within)?);
-            shares.push(self.sender.share(record.bytes())?);
-        }
-        for (index, input) in unit.inputs.iter().enumerate() {
-            let count = self.sender.partition_count(&input.topic, input.partition, deadline).await;
-            let count = count.map_err(|failure| failure.topic(&input.topic))?;
-            if u32::try_from(input.partition).map_or(true, |partition| partition >= count) {
-                return Err(beyond(index, &input.topic, count));
-            }
-        }
-        Ok(Placed { unit: Arc::clone(unit), partitions, deadline, shares })
     }
 
     fn push(&self, waiting: Waiting) -> Result<Number, Failure> {
@@ -342,8 +344,8 @@ impl Placed {
 }
 
 impl Caller<'_> {
-    /// Takes the unit out; false where it is in a transaction, or answered.
-    fn withdraw(&self) -> bool {
+    /// Takes the unit out and counts it as ended so; false if it is in a transaction, or answered.
+    fn withdraw(&self, reason: Reason) -> bool {
         // Else its lane takes it out, at the latest when it would run.
         if !self.stage.give_up() {
             return false;
@@ -351,34 +353,35 @@ impl Caller<'_> {
         drop(self.forwarder.schedule.lock().withdraw(self.number));
         self.placed.end(End::Refused);
         self.forwarder.known.lock().note_failed(&self.placed.unit);
+        counting::failed(&self.forwarder.sender, &self.placed.unit, reason);
         self.forwarder.changed.notify_one();
         true
-    }
-
-    /// Returns the answer to a caller that is still there.
-    fn answered(mut self, answer: Option<Answer>) -> Answer {
-        self.is_answered = true;
-        answer.unwrap_or_else(|| Err(self.forwarder.without_answer()))
     }
 }
 
 impl Entering<'_> {
     fn done(mut self) {
-        self.is_in = true;
+        self.left = None;
+    }
+
+    fn refused(mut self, failure: Failure) -> Failure {
+        self.left = Some(failure.reason());
+        failure
     }
 }
 
 impl Drop for Entering<'_> {
     fn drop(&mut self) {
-        if !self.is_in {
+        if let Some(reason) = self.left {
             self.forwarder.known.lock().note_failed(&self.unit);
+            counting::failed(&self.forwarder.sender, &self.unit, reason);
         }
     }
 }
 
 impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        if self.withdraw() && !self.is_answered {
+        if self.withdraw(Reason::CancelledByCaller) {
             tracing::debug!("the caller went away; its unit was withdrawn");
         }
     }
@@ -386,10 +389,4 @@ impl Drop for Caller<'_> {
 
 fn lost() -> Failure {
     Failure::new(Reason::Internal, "the unit's outcome was lost")
-}
-
-fn beyond(index: usize, topic: &Topic, count: u32) -> Failure {
-    let description = format!("must be less than the topic's {count} partitions");
-    let field = format!("inputs[{index}].partition");
-    Failure::invalid(vec![Violation { field, description }], 1).topic(topic)
 }

@@ -23,6 +23,7 @@ crate::tests!(
     outputs_without_a_consumer_are_one_write,
     what_is_wrong_with_a_unit_is_told_at_once,
     an_unknown_topic_holds_up_nobody,
+    a_unit_has_its_room_before_its_topics_are_looked_up,
     a_second_sidecar_with_the_same_instance_fences_the_first,
 );
 
@@ -214,6 +215,29 @@ fn an_unknown_topic_holds_up_nobody() {
         forward(&client, good).await.unwrap();
     });
     assert_eq!(values(&target), ["good"]);
+}
+
+fn a_unit_has_its_room_before_its_topics_are_looked_up() {
+    let cluster = Cluster::shared();
+    let known = cluster.create_topic("room", 1, &[]);
+    let sidecar = over_tls().env("SIDECAR_QUEUE_RECORDS_MAX", "10").start();
+    sidecar.wait_ready(READY);
+    let unknown = format!("{known}-unknown");
+    let outputs = (0..11).map(|number| text(&unknown, &number.to_string())).collect();
+    run(async {
+        let client = connect(&sidecar.grpc_address());
+        let refusal =
+            forward(&client, ProcessAndForwardRequest { outputs, ..ProcessAndForwardRequest::default() });
+        let refusal = refusal.await.unwrap_err();
+        refusal.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
+        let named = ["topic", "field"].map(|name| refusal.metadata.get(name).map(String::as_str));
+        assert_eq!(named, [Some(unknown.as_str()), Some("outputs[10]")], "{refusal:?}");
+        // What was taken is given back.
+        let outputs = (0..10).map(|number| text(&known, &number.to_string())).collect();
+        let fits = ProcessAndForwardRequest { outputs, ..ProcessAndForwardRequest::default() };
+        assert_eq!(forward(&client, fits).await.unwrap().receipts.len(), 10);
+    });
+    assert_eq!(values(&known).len(), 10);
 }
 
 fn a_second_sidecar_with_the_same_instance_fences_the_first() {

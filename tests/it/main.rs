@@ -120,6 +120,7 @@ const ALONE: &[&[Test]] = &[
     dlq::alone::TESTS,
     transactions::alone::TESTS,
     transactions::late::TESTS,
+    transactions::counted::TESTS,
     transactions::waits::TESTS,
     transactions::moved::TESTS,
     transactions::frozen::TESTS,

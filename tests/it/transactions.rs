@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod codes;
 pub mod copier;
+pub mod counted;
 pub mod deadlines;
 pub mod forbidden;
 pub mod forgotten;

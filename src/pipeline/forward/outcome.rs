@@ -1,7 +1,7 @@
 //! Owns what a unit's caller is told: how a transaction's end becomes receipts or a failure.
 //! Must never hold a lock or wait.
 
-use super::{Answer, Forwarded, Placed, Waiting};
+use super::{Answer, Forwarded, Placed, Waiting, counting};
 use crate::{
     failure::{Failure, Reason},
     kafka::{classify, context::Delivered, lane::LaneState, transaction::CallError},
@@ -10,8 +10,9 @@ use crate::{
     record::{Receipt, Topic},
 };
 
-/// Tells a unit's caller, if it still listens.
+/// Tells a unit's caller, if it still listens, and counts the unit in any case.
 pub fn tell(mut waiting: Waiting, answer: Answer) {
+    counting::ended(&waiting.sender, &waiting.placed, &answer, waiting.tries > 0);
     waiting.spans.ends(answer.as_ref().err());
     waiting.placed.end(match &answer {
         Ok(told) if told.already_committed => End::Refused,
