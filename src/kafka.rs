@@ -26,6 +26,7 @@ pub mod letters;
 pub mod producer;
 pub mod reachability;
 pub mod statistics;
+pub mod tls;
 pub mod topics;
 pub mod transaction;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use rdkafka::{ClientContext, message::DeliveryResult, producer::ProducerContext};
+use rdkafka::ClientContext;
 use tokio::sync::watch;
 
 use super::{
@@ -19,6 +19,9 @@ use super::{
     statistics::{self, Statistics},
 };
 use crate::{failure::Failure, record::Topic, retry::Fault};
+
+/// The facility of log lines on certificates that were refused.
+const CERTIFICATE_FACILITY: &str = "SSLCERTVRFY";
 
 /// Where a delivered record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +137,12 @@ impl Context {
                 tracing::debug!(%code, "{sentence}");
                 self.observer().reachability.client_error(code, sentence.trim());
             }),
-            Event::Log(level, facility, line) => guarded("log", || log(level, facility.trim(), line.trim())),
+            Event::Log(level, facility, line) => guarded("log", || {
+                if facility.trim() == CERTIFICATE_FACILITY {
+                    self.observer().reachability.refused_certificate(line.trim());
+                }
+                log(level, facility.trim(), line.trim());
+            }),
             Event::Statistics(json) => guarded("statistics", || {
                 if let Some(read) = statistics::read(json) {
                     let observer = self.observer();
@@ -158,20 +166,8 @@ impl Context {
     }
 }
 
-// rust-rdkafka's own polling is not used (`producer`): it makes an enum of each code. All that it may still tell is what comes
-// while it ends a client, whose records have their reports by then.
+// Nothing of rust-rdkafka's is called: the queue is polled in `ffi`, because that one makes an enum of each code.
 impl ClientContext for Context {}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _number: usize) {
-        let message = match result {
-            Ok(message) | Err((_, message)) => message,
-        };
-        self.delivery_report(ffi::Report::of(message));
-    }
-}
 
 /// Logs a line of librdkafka's with its own level, which is syslog's.
 fn log(level: i32, facility: &str, line: &str) {

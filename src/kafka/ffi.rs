@@ -7,17 +7,20 @@ mod events;
 mod intercepted;
 mod metadata;
 mod offsets;
+mod plain;
 mod questions;
 mod raw;
 mod records;
 mod rights;
 mod tls;
 mod transactional;
+mod verified;
 
 pub use self::{
     events::{Event, MessageStatus, Report, ReportQueue, fatal_error, poll_consumer},
     metadata::{TopicPartitions, cluster_answers, topic_partitions},
     offsets::{CommittedOffset, committed_offsets, committed_with_text},
+    plain::{producer, purge, unreported},
     questions::{TopicAnswers, topic_answers},
     records::{NativeHeaders, hand_over},
     tls::openssl_version,

@@ -2,6 +2,7 @@
 //! Must never begin a transaction on a producer in doubt: a request without an answer may be carried out later, within the
 //! next transaction, and commit or abort that. A new producer under the same id fences the old one and all that is its.
 
+mod blame;
 mod runner;
 mod spare;
 mod steps;

@@ -13,9 +13,8 @@ use std::{
 
 use rdkafka::{
     ClientConfig,
-    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseProducer, Producer as _, PurgeConfig},
 };
 
 use super::{
@@ -50,7 +49,7 @@ pub enum ConnectError {
 const _: () = assert!(usize::BITS == u64::BITS, "records are numbered with 64 bits");
 
 /// The rdkafka client of a producer.
-pub type Client = BaseProducer<Context>;
+pub type Client = rdkafka::client::Client<Context>;
 
 /// A running producer.
 pub struct Producer {
@@ -71,8 +70,7 @@ impl Producer {
     pub fn start(properties: &[(String, String)], context: Context) -> Result<Self, ConnectError> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let config = client_config(properties);
-        let client = Client::from_config_and_context(&config, context)
-            .map_err(|error| without_value(&error, properties))?;
+        let client = ffi::producer(&config, context).map_err(|error| without_value(&error, properties))?;
         let client = Arc::new(client);
         let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let queue = ReportQueue::of(Arc::clone(&client));
@@ -114,19 +112,19 @@ impl Producer {
     /// Returns how many records and other messages of librdkafka's have not come back yet.
     #[must_use]
     pub fn unreported(&self) -> usize {
-        usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+        ffi::unreported(&self.client)
     }
 
     /// Returns the words of the fatal error that it met, after which it takes no record.
     #[must_use]
     pub fn fatal_error(&self) -> Option<String> {
-        ffi::fatal_error(self.client.client()).map(|(_, words)| words)
+        ffi::fatal_error(&self.client).map(|(_, words)| words)
     }
 
     /// Asks any broker whether it lets this producer in, and waits for the answer. Blocks.
     #[must_use]
     pub fn is_answered(&self, wait: Duration) -> bool {
-        ffi::cluster_answers(self.client.client(), wait)
+        ffi::cluster_answers(&self.client, wait)
     }
 
     /// Has its callbacks tell another observer.
@@ -152,14 +150,13 @@ impl Producer {
         partition: i32,
         number: u64,
     ) -> Result<(), Undelivered> {
-        let client = self.client.client();
-        let taken = ffi::hand_over(client, record, headers, partition, number);
+        let taken = ffi::hand_over(&self.client, record, headers, partition, number);
         taken.map_err(|(code, headers)| Undelivered::not_taken(code, headers))
     }
 
     /// Gives up every record still in librdkafka; reports follow that say of each whether it may be written.
     pub fn give_up(&self) {
-        self.client.purge(PurgeConfig::default().queue().inflight());
+        ffi::purge(&self.client);
     }
 
     /// Leaves it behind, because its polling thread does not come back: nothing more of it is sent, and no report of it is to be
@@ -243,11 +240,11 @@ fn turn(queue: &ReportQueue<Context>, wait: Duration) {
     queue.poll(wait, |event| context.told(event));
 }
 
-/// Reads the last reports, of what is given up now if it was not before: rust-rdkafka would read them as it ends the client.
+/// Reads the last reports, of what is given up now if it was not before: a client that has records would take long to end.
 fn finish(queue: &ReportQueue<Context>) {
     let by = Instant::now() + Duration::from_millis(FINISH_MS_MAX);
-    queue.client().purge(PurgeConfig::default().queue().inflight());
-    while queue.client().in_flight_count() > 0 && Instant::now() < by {
+    ffi::purge(queue.client());
+    while ffi::unreported(queue.client()) > 0 && Instant::now() < by {
         turn(queue, Duration::from_millis(FINISH_POLL_MS));
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     classify::{self, ClientError},
     code::ErrorCode,
+    tls,
 };
 
 /// Whether the cluster can take records.
@@ -29,11 +30,17 @@ pub enum State {
 pub struct Reachability {
     state: watch::Sender<State>,
     last_error: parking_lot::Mutex<Option<String>>,
+    /// What was said last of a broker's certificate that was refused.
+    certificate: parking_lot::Mutex<Option<String>>,
 }
 
 impl Default for Reachability {
     fn default() -> Self {
-        Self { state: watch::Sender::new(State::Connecting), last_error: parking_lot::Mutex::new(None) }
+        Self {
+            state: watch::Sender::new(State::Connecting),
+            last_error: parking_lot::Mutex::default(),
+            certificate: parking_lot::Mutex::default(),
+        }
     }
 }
 
@@ -83,19 +90,26 @@ impl Reachability {
         }
     }
 
+    /// Notes librdkafka's words on a broker's certificate that it refuses; its error follows.
+    pub fn refused_certificate(&self, words: &str) {
+        *self.certificate.lock() = Some(words.to_owned());
+    }
+
     /// Notes a client-wide error with librdkafka's sentence for it.
     pub fn client_error(&self, code: ErrorCode, sentence: &str) {
-        match classify::client_error(code, sentence) {
-            ClientError::Fatal => self.met_fatal_error(sentence.to_owned()),
-            ClientError::Refused => self.unless_connected(State::Refused(sentence.to_owned())),
+        let meant = classify::client_error(code, sentence);
+        let sentence = tls::explained(sentence, self.certificate.lock().as_deref()).into_owned();
+        match meant {
+            ClientError::Fatal => self.met_fatal_error(sentence),
+            ClientError::Refused => self.unless_connected(State::Refused(sentence)),
             ClientError::AllBrokersDown => {
                 // It counts brokers, and says less than the errors of their connections before it.
                 let seen = self.last_error.lock().clone();
-                self.unreachable(seen.unwrap_or_else(|| sentence.to_owned()));
+                self.unreachable(seen.unwrap_or(sentence));
             }
             ClientError::Connection => {
-                *self.last_error.lock() = Some(sentence.to_owned());
-                self.unreachable(sentence.to_owned());
+                *self.last_error.lock() = Some(sentence.clone());
+                self.unreachable(sentence);
             }
         }
     }

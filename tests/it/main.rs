@@ -42,6 +42,7 @@ mod stopping;
 mod stream_faults;
 mod streams;
 mod survival;
+mod tls;
 mod topics;
 mod traces;
 mod transactions;
@@ -127,6 +128,7 @@ const ALONE: &[&[Test]] = &[
     transactions::deadlines::TESTS,
     transactions::swept::TESTS,
     transactions::forgotten::TESTS,
+    tls::TESTS,
     copy::TESTS,
     around::crowd::TESTS,
     around::outage::TESTS,

@@ -14,9 +14,8 @@ use rdkafka::{
         rd_kafka_queue_get_consumer, rd_kafka_queue_get_main, rd_kafka_queue_poll, rd_kafka_queue_t,
         rd_kafka_t, rd_kafka_timestamp_type_t,
     },
+    client::Client,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
-    message::BorrowedMessage,
-    producer::{BaseProducer, Producer as _, ProducerContext},
 };
 
 use super::{NativeHeaders, Owned, code_at, milliseconds, raw, records, text};
@@ -66,27 +65,27 @@ pub struct Read<'a> {
 }
 
 /// The queue of a producer of rust-rdkafka's, polled here and not there: that one makes the enum of every code.
-pub struct ReportQueue<C: ProducerContext + 'static> {
+pub struct ReportQueue<C: ClientContext> {
     // Goes before the client.
     queue: Owned<rd_kafka_queue_t>,
-    client: Arc<BaseProducer<C>>,
+    client: Arc<Client<C>>,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread; the client may be too.
-unsafe impl<C: ProducerContext + 'static> Send for ReportQueue<C> {}
+unsafe impl<C: ClientContext> Send for ReportQueue<C> {}
 
-impl<C: ProducerContext + 'static> ReportQueue<C> {
+impl<C: ClientContext> ReportQueue<C> {
     /// Takes the producer's queue; nobody else may poll it. `None` if librdkafka has none.
     #[must_use]
-    pub fn of(client: Arc<BaseProducer<C>>) -> Option<Self> {
+    pub fn of(client: Arc<Client<C>>) -> Option<Self> {
         // SAFETY: the client lives for as long as the queue.
-        let queue = unsafe { rd_kafka_queue_get_main(client.client().native_ptr()) };
+        let queue = unsafe { rd_kafka_queue_get_main(client.native_ptr()) };
         Some(Self { queue: Owned::new(queue, rd_kafka_queue_destroy)?, client })
     }
 
     /// Returns the producer.
     #[must_use]
-    pub fn client(&self) -> &BaseProducer<C> {
+    pub fn client(&self) -> &Client<C> {
         &self.client
     }
 
@@ -184,12 +183,6 @@ unsafe fn message_code(message: *const rd_kafka_message_t) -> ErrorCode {
 }
 
 impl Report<'_> {
-    /// Takes the message of a report that rust-rdkafka tells.
-    #[must_use]
-    pub(in crate::kafka) fn of<'a>(message: &'a BorrowedMessage<'_>) -> Report<'a> {
-        Report { message: message.ptr(), event: PhantomData }
-    }
-
     /// Returns the number that the record was handed over with.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -269,7 +262,7 @@ impl Read<'_> {
 }
 
 /// Returns the fatal error that a client met.
-pub fn fatal_error<C: ClientContext>(client: &rdkafka::client::Client<C>) -> Option<(ErrorCode, String)> {
+pub fn fatal_error<C: ClientContext>(client: &Client<C>) -> Option<(ErrorCode, String)> {
     // SAFETY: the client lives through the call.
     unsafe { fatal_error_of(client.native_ptr()) }
 }

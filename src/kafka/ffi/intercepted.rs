@@ -9,7 +9,7 @@ use std::{
 
 use rdkafka::bindings::*;
 
-use super::{Owned, WORDS_BYTES, raw, text};
+use super::{Owned, WORDS_BYTES, raw, text, verified};
 
 /// The name under which librdkafka knows the interceptor.
 const INTERCEPTOR: &CStr = c"doubt";
@@ -45,6 +45,7 @@ pub(super) unsafe fn with_interceptor(
     unsafe {
         let events = RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG;
         rd_kafka_conf_set_events(conf.ptr(), events);
+        verified::say_why(conf.ptr());
         let flag = doubt.cast_mut().cast();
         raw::rd_kafka_conf_interceptor_add_on_new(conf.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), flag);
         let made = client(&conf);

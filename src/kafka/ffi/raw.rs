@@ -43,6 +43,7 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_error_code(error: *const rd_kafka_error_t) -> c_int;
     pub(super) fn rd_kafka_fatal_error(client: *mut rd_kafka_t, words: *mut c_char, bytes: usize) -> c_int;
     pub(super) fn rd_kafka_event_error(event: *mut rd_kafka_event_t) -> c_int;
+    pub(super) fn rd_kafka_purge(client: *mut rd_kafka_t, flags: c_int) -> c_int;
     pub(super) fn rd_kafka_producev(client: *mut rd_kafka_t, ...) -> c_int;
     pub(super) fn rd_kafka_metadata(
         client: *mut rd_kafka_t,

@@ -13,7 +13,12 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Culprit, Ended, Job, LaneSettings, LaneState, Work, spare::Fresh, steps::Steps};
+use super::{
+    Culprit, Ended, Job, LaneSettings, LaneState, Work,
+    blame::{cause, largest_refused, rejected},
+    spare::Fresh,
+    steps::Steps,
+};
 use crate::{
     kafka::{
         classify,
@@ -21,7 +26,7 @@ use crate::{
         context::Delivered,
         ffi::Transactional,
         producer,
-        transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction, Undelivered},
+        transaction::{self, CallClass, CallError, GroupOffsets, OffsetToCommit, Transaction},
     },
     telemetry::repeats::Repeats,
 };
@@ -355,47 +360,6 @@ impl Runner {
 fn pause_after(tries: u32) -> Duration {
     let doubled = INIT_PAUSE_MS.saturating_mul(1 << tries.min(10)).min(INIT_PAUSE_MS_MAX);
     Duration::from_millis(doubled * rand::random_range(80..=120) / 100)
-}
-
-/// Finds the largest of the records that were refused for their size: one too large takes the others of its request with it.
-fn largest_refused(work: &Work, undelivered: &[Undelivered]) -> Option<(usize, ErrorCode)> {
-    let refused = undelivered.iter().filter(|undelivered| classify::is_too_large(undelivered.code));
-    let placed = refused.filter_map(|refused| Some((usize::try_from(refused.place).ok()?, refused.code)));
-    placed.max_by_key(|(place, _)| work.records.get(*place).map(|(record, _)| record.bytes()))
-}
-
-/// Finds the record that the broker rejected; nobody where librdkafka tells the same of several, of which one alone may be at fault.
-fn rejected(work: &Work, undelivered: &[Undelivered]) -> Option<(Culprit, ErrorCode)> {
-    let destination = |failed: &Undelivered| {
-        let (record, partition) = work.records.get(usize::try_from(failed.place).ok()?)?;
-        Some((&record.topic, *partition))
-    };
-    let rejected = || undelivered.iter().filter(|failed| classify::is_rejected(failed.code));
-    let first = rejected().min_by_key(|failed| failed.place)?;
-    // A request holds records of one partition.
-    let is_known = |failed: &&Undelivered| {
-        let with_it = |other: &&Undelivered| destination(other) == destination(failed);
-        undelivered.iter().filter(with_it).any(|other| classify::is_anothers(other.code))
-            || rejected().filter(with_it).count() == 1
-    };
-    let known = rejected().filter(is_known).min_by_key(|failed| failed.place);
-    let place = known.and_then(|failed| usize::try_from(failed.place).ok());
-    Some((place.map_or(Culprit::Nobody, Culprit::Record), first.code))
-}
-
-/// Finds what failed a transaction: its failure purges what is queued, and then deliveries tell only of that.
-fn cause(producer: &Transactional, culprit: Culprit, error: CallError) -> (Culprit, CallError) {
-    if let Some(fatal) = producer.fatal_error() {
-        return (Culprit::Nobody, fatal);
-    }
-    if !classify::is_consequence(error.code) {
-        return (culprit, error);
-    }
-    // In a failed transaction this begins nothing and repeats the transaction's own error.
-    match producer.begin() {
-        Err(own) if own.class == CallClass::Abortable => (Culprit::Nobody, own),
-        Ok(()) | Err(_) => (culprit, error),
-    }
 }
 
 /// Tells what is known already; the rest is told once nothing of the transaction can happen any more.

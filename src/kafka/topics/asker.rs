@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::producer::Producer as _;
 use tokio::time::Instant;
 
 use super::{Answer, Learnt, Question, Topics, learnt::is_told_now, patience::Patience};
@@ -226,7 +225,7 @@ impl Asker {
     /// Asks for one topic; none where nothing was learnt.
     fn fetch(&self, topic: &Topic) -> Option<Answer> {
         let wait = Duration::from_millis(FETCH_MS_MAX);
-        let found = match ffi::topic_partitions(self.handle.current().client().client(), topic, wait) {
+        let found = match ffi::topic_partitions(&self.handle.current().client(), topic, wait) {
             Ok(found) => found?,
             Err(code) => {
                 tracing::debug!(%topic, %code, "metadata could not be had");
@@ -258,7 +257,7 @@ impl Asker {
         let producer = self.handle.current();
         let (names, wait) =
             (Learnt::asked_for(known, Instant::now()), Duration::from_millis(RULES_FETCH_MS_MAX));
-        let answers = ffi::topic_answers(producer.client().client(), topic, names, wait);
+        let answers = ffi::topic_answers(&producer.client(), topic, names, wait);
         let of_right = answers.may_write.as_ref().err();
         let failed = [answers.settings.as_ref().err(), of_right];
         for code in failed.into_iter().flatten() {

@@ -10,7 +10,6 @@ use producer_sidecar::{
     pipeline::{accepting::Content, batch::Batch},
     record::Record,
 };
-use rdkafka::producer::Producer as _;
 use testkit::{Cluster, make_fatal, read_topic_until};
 use tokio::time::Instant;
 
@@ -60,7 +59,7 @@ fn what_a_fatal_producer_had_goes_through_the_next_one() {
             outstanding.tick().await;
             let producer = whole.handle.current();
             if whole.sender.outstanding().0 > 0 && fatal.insert(producer.serial()) {
-                make_fatal(producer.client().client());
+                make_fatal(&producer.client());
             }
             assert!(callers.iter().any(|caller| !caller.is_finished()), "the load lasts long enough");
         }

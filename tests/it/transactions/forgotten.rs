@@ -32,24 +32,21 @@ fn a_forgotten_id_is_initialised_again_and_no_unit_fails() {
         .env("SIDECAR_TRANSACTIONS_LANES", "1")
         .start();
     sidecar.wait_ready(READY);
-    let client = connect(&sidecar.grpc_address());
+    let send = |of| run(async { forward(&connect(&sidecar.grpc_address()), of).await.unwrap() });
     let forget = || {
         eventually(FORGOTTEN, "Kafka has forgotten the id", || {
             (!cluster.knows_id("caas-gateway.forgotten.0")).then_some(())
         });
     };
     let outputs = |value: &str| vec![text(&target, value)];
-    run(async {
-        let first = unit(&target, vec![input(&source, 0, 0, 1)], outputs("first"));
-        forward(&client, first).await.unwrap();
-    });
+    send(unit(&target, vec![input(&source, 0, 0, 1)], outputs("first")));
     // With inputs, without, and without outputs: the first step that meets the id is another each time.
     let second = unit(&target, vec![input(&source, 0, 1, 2)], outputs("second"));
     let third = ProcessAndForwardRequest { outputs: outputs("third"), ..ProcessAndForwardRequest::default() };
     let fourth = unit(&target, vec![input(&source, 0, None, 3)], Vec::new());
     for of in [second, third, fourth] {
         forget();
-        run(async { forward(&client, of).await.unwrap() });
+        send(of);
     }
     let read = read_topic(&cluster, &target).into_iter();
     let values: Vec<_> = read.map(|read| String::from_utf8(read.value.unwrap()).unwrap()).collect();

@@ -1,6 +1,9 @@
 //! Makes the keys and certificates of one cluster: its authority, its server, its clients, and another authority.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 
 /// PEM texts for one cluster.
 #[derive(Debug)]
@@ -42,6 +45,38 @@ pub fn generate() -> Certificates {
         other_ca: other.pem(),
         clients: [client(&ca), client(&ca), client(&other)],
         server: format!("{}{}", key.serialize_pem(), certificate.pem()),
+    }
+}
+
+/// Servers whose certificates a careful client refuses, in the form of [`Certificates::server`].
+#[derive(Debug)]
+pub struct OddServers {
+    /// The authority of both.
+    pub ca: String,
+    /// Its certificate has expired.
+    pub expired: String,
+    /// Its certificate is for another name.
+    pub elsewhere: String,
+}
+
+/// Makes servers whose certificates a careful client refuses.
+///
+/// # Panics
+///
+/// As of [`generate`].
+pub fn odd_servers() -> OddServers {
+    let ca = authority("odd test authority");
+    let server = |name: &str, until_year: i32| {
+        let mut parameters = CertificateParams::new([name.to_owned()]).expect("the name is valid");
+        parameters.not_after = date_time_ymd(until_year, 1, 1);
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = parameters.signed_by(&key, &ca).expect("the authority can sign");
+        format!("{}{}", key.serialize_pem(), certificate.pem())
+    };
+    OddServers {
+        ca: ca.pem(),
+        expired: server("localhost", 2020),
+        elsewhere: server("elsewhere.invalid", 4096),
     }
 }
 
