@@ -9,6 +9,11 @@ use crate::record::{Record, Topic};
 
 /// The longest text beside a committed offset, in bytes (the broker's default of `offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+/// The most bytes that a unit's offsets may take together, by [`commit_bytes`]: Kafka writes those of one commit as one batch into
+/// `__consumer_offsets`, of which a batch holds 1,048,588 bytes by default (`max.message.bytes`).
+pub const COMMIT_BYTES_MAX: usize = 1_000_000;
+/// What an offset takes there besides its texts, in bytes: the numbers of key and value, and the record's own.
+const COMMIT_BYTES_EACH: usize = 100;
 /// The longest name of a group, id of a member or of an instance, in bytes (the longest string of Kafka's protocol).
 pub const GROUP_TEXT_BYTES_MAX: usize = 32_767;
 
@@ -72,6 +77,15 @@ pub enum Committed {
     Nothing,
     /// This offset, that of the next record to read.
     At(i64),
+}
+
+/// Returns how many bytes the offsets of inputs take in Kafka, in one commit of that group, and rather more than less.
+#[must_use]
+pub fn commit_bytes(group: &Group, inputs: &[Input]) -> usize {
+    let each = |input: &Input| {
+        COMMIT_BYTES_EACH + group.id.len() + input.topic.as_str().len() + input.metadata.len()
+    };
+    inputs.iter().map(each).sum()
 }
 
 /// What is to be done with a unit.

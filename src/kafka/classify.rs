@@ -260,13 +260,10 @@ pub fn offsets(code: Code, group: &str) -> Failure {
 #[must_use]
 pub fn aborted(code: Code, what: &str) -> Failure {
     let name = code.name();
-    let sentence = match meaning(code) {
-        Meaning::OffsetsTooLarge => {
-            format!(
-                "the transaction was aborted, because the offsets with their metadata are too large: {name}"
-            )
-        }
-        _ => format!("the transaction was aborted, {what}: {name}"),
+    let sentence = if meaning(code) == Meaning::OffsetsTooLarge {
+        format!("the transaction was aborted, because the offsets with their metadata are too large: {name}")
+    } else {
+        format!("the transaction was aborted, {what}: {name}")
     };
     Failure::new(meaning(code).of_unit(), sentence).kafka_error(name)
 }
@@ -314,6 +311,7 @@ pub fn name(code: Code) -> Cow<'static, str> {
     code.name()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other reasons have one sentence")]
 fn sentence(reason: Reason, topic: &Topic, name: &str) -> String {
     match reason {
         Reason::RecordTooLarge => {

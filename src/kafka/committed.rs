@@ -90,10 +90,11 @@ impl CommittedOffsets {
             if code == ErrorCode::LOCAL_TIMED_OUT || is_astray {
                 self.replace(reader);
             }
-            if !classify::may_be_known_later(code) || left <= pause {
+            if !classify::may_be_known_later(code) || left <= Duration::from_millis(PAUSE_MS) {
                 return Err(classify::offsets(code, group));
             }
-            thread::sleep(pause);
+            // Whoever has little time left is asked for again within it.
+            thread::sleep(pause.min(left / 2));
             pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
         }
     }
@@ -150,7 +151,7 @@ fn ask(
     let answers = ffi::committed_offsets(consumer, group, partitions, wait);
     // Log lines and errors wait in the consumer's queue, and would pile up there.
     while ffi::poll_consumer(consumer, Duration::ZERO, |event| {
-        tracing::trace!(?event, "the reader of offsets tells")
+        tracing::trace!(?event, "the reader of offsets tells");
     }) {}
     let answers = answers?;
     let of = |offset| if offset < 0 { Committed::Nothing } else { Committed::At(offset) };

@@ -171,13 +171,11 @@ impl ClientContext for Context {}
 
 /// Logs a line of librdkafka's with its own level, which is syslog's.
 fn log(level: i32, facility: &str, line: &str) {
-    const CRITICAL: i32 = 2;
-    const WARNING: i32 = 4;
-    const INFO: i32 = 6;
     match level {
-        ..=CRITICAL => tracing::error!(target: "librdkafka", facility, "{line}"),
-        ..=WARNING => tracing::warn!(target: "librdkafka", facility, "{line}"),
-        ..=INFO => tracing::info!(target: "librdkafka", facility, "{line}"),
+        // Emergency to critical, error and warning, notice and informational.
+        ..=2 => tracing::error!(target: "librdkafka", facility, "{line}"),
+        3..=4 => tracing::warn!(target: "librdkafka", facility, "{line}"),
+        5..=6 => tracing::info!(target: "librdkafka", facility, "{line}"),
         _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
 }

@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt};
 use super::{Check, DecodedRecord, Place, RecordLimits, Violations, proto, record};
 use crate::{
     failure::Failure,
-    offsets::{GROUP_TEXT_BYTES_MAX, Group, Input, Membership, OFFSET_METADATA_BYTES_MAX, Unit},
+    offsets::{
+        COMMIT_BYTES_MAX, GROUP_TEXT_BYTES_MAX, Group, Input, Membership, OFFSET_METADATA_BYTES_MAX, Unit,
+        commit_bytes,
+    },
 };
 
 /// How librdkafka's consumer group metadata begins; another version would be another format (`rdkafka_cgrp.c`).
@@ -32,6 +35,12 @@ pub fn process_request(
     nothing_is_forgotten(&request, &mut violations);
     let group = request.group.and_then(|input| group(input, &mut violations));
     let inputs = inputs(request.inputs, inputs_max, &mut violations);
+    if group.as_ref().is_some_and(|group| commit_bytes(group, &inputs) > COMMIT_BYTES_MAX) {
+        let description = format_args!(
+            "must fit in one commit of offsets, {COMMIT_BYTES_MAX} bytes with their metadata, names and 100 bytes each"
+        );
+        violations.add("inputs", description);
+    }
     let outputs = outputs(request.outputs, limits, outputs_max, now_ms, &mut violations);
     if !violations.is_empty() {
         return Err(violations.into_failure());

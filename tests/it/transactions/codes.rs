@@ -17,12 +17,12 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
 };
-use testkit::{ApiKey, MockKafka, Sidecar, eventually};
+use testkit::{ApiKey, Cluster, MockKafka, Sidecar, eventually};
 use tonic::Code;
 
 use super::{STEP, config, finish, offsets, work};
 use crate::{
-    client::{BINARY, READY, Refusal, connect, run, send, text},
+    client::{BINARY, READY, Refusal, connect, run, send, shared_address, text},
     forward::{forward, input, unit},
 };
 
@@ -34,6 +34,7 @@ crate::tests!(
     a_sidecar_tells_codes_that_the_enum_lacks,
     an_error_about_the_producer_replaces_it_at_every_step,
     offsets_that_are_too_large_are_not_to_be_sent_again,
+    the_largest_commit_of_offsets_is_taken,
 );
 
 /// Codes that the enum of librdkafka 2.12.1 lacks, on both sides of its end.
@@ -111,7 +112,9 @@ fn a_code_that_the_enum_lacks_ends_a_transaction_at_every_step() {
             let error = match ended {
                 Ended::Aborted(_, error) => error,
                 Ended::Unknown(error) if key == ApiKey::EndTxn => error,
-                other => panic!("{key:?} {code}: {other:?}"),
+                other @ (Ended::Committed(_) | Ended::Fenced(_) | Ended::Unknown(_)) => {
+                    panic!("{key:?} {code}: {other:?}")
+                }
             };
             assert_eq!(error.code.number(), code, "{key:?}: {error:?}");
             mocked.kafka.answer_well(key);
@@ -228,4 +231,22 @@ fn offsets_that_are_too_large_are_not_to_be_sent_again() {
     let refusal = run(async { forward(&connect(&sidecar.grpc_address()), of).await.unwrap_err() });
     refusal.expect(Code::InvalidArgument, "RECORD_TOO_LARGE", "NO");
     expect_named(&refusal, "OFFSET_METADATA_TOO_LARGE");
+}
+
+/// The contract's bound holds for brokers as they come.
+fn the_largest_commit_of_offsets_is_taken() {
+    const PARTITIONS: i32 = 30;
+    let cluster = Cluster::shared();
+    let source = cluster.create_topic("large-commit", PARTITIONS, &[]);
+    let group = |bytes: usize| "g".repeat(bytes);
+    let of = |group: &str| {
+        let inputs = (0..PARTITIONS).map(|partition| input(&source, partition, None, 1));
+        unit(group, inputs.collect(), Vec::new())
+    };
+    run(async {
+        let client = connect(&shared_address());
+        forward(&client, of(&group(32_700))).await.unwrap();
+        let refusal = forward(&client, of(&group(32_767 + 1))).await.unwrap_err();
+        refusal.expect(Code::InvalidArgument, "INVALID_RECORD", "NO");
+    });
 }

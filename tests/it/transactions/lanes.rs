@@ -1,18 +1,28 @@
 //! A lane left alone: commits, aborts, fencing.
 
-use producer_sidecar::{
-    kafka::lane::{Culprit, Ended, LaneState},
-    offsets::Membership,
-};
-use testkit::{Cluster, eventually};
+use std::{fs, sync::Arc};
 
-use super::{STEP, aborted, committed, finish, lane, offsets, values, work};
+use producer_sidecar::{
+    kafka::{
+        access::Access,
+        lane::{Culprit, Ended, Lane, LaneSettings, LaneState},
+    },
+    offsets::Membership,
+    telemetry::metrics::Metrics,
+};
+use testkit::{Cluster, TestFolder, eventually};
+use tokio::sync::watch;
+
+use super::{
+    STEP, TRANSACTION_TIMEOUT, aborted, committed, config, finish, lane, offsets, values, wait_ready, work,
+};
 
 crate::tests!(
     records_and_offsets_are_committed_together,
     a_bad_record_aborts_its_transaction_and_the_lane_works_on,
     a_stale_consumer_is_fenced_and_the_lane_works_on,
     a_second_lane_with_the_same_id_fences_the_first,
+    a_lane_is_tried_again_while_a_file_of_its_settings_is_empty,
 );
 
 fn records_and_offsets_are_committed_together() {
@@ -73,4 +83,41 @@ fn a_second_lane_with_the_same_id_fences_the_first() {
     eventually(STEP, "the first has stopped", || (*state.borrow() == LaneState::Fenced).then_some(()));
     assert!(matches!(finish(&second, work(&[(&output, "second")], Vec::new())), Ended::Committed(_)));
     assert_eq!(values(&output), ["first", "second"]);
+}
+
+/// As while a CA file is renewed in place: it is empty for a moment, just when the lane's producer is replaced.
+fn a_lane_is_tried_again_while_a_file_of_its_settings_is_empty() {
+    let (cluster, folder) = (Cluster::shared(), TestFolder::new("renewed"));
+    let output = cluster.create_topic("txn-renewed", 1, &[]);
+    let authority = fs::read_to_string(cluster.ca_file()).unwrap();
+    let file = folder.write("ca.pem", &authority);
+    let path = file.display().to_string();
+    let settings = [
+        ("KAFKA_BROKERS", cluster.bootstrap_tls()),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL".to_owned()),
+        ("KAFKA_CA_FILE", path),
+    ];
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let config = Arc::new(config(&output, &settings));
+    let (tell, followed) = watch::channel(Arc::clone(&config));
+    let settings = LaneSettings {
+        access: Access::following(followed, None),
+        id: output.clone(),
+        init_wait: STEP,
+        step_wait: STEP,
+        transaction_timeout: TRANSACTION_TIMEOUT,
+        metrics: Metrics::new(1),
+    };
+    let lane = Lane::start("renewed", settings).unwrap();
+    wait_ready(&lane);
+    fs::write(&file, "").unwrap();
+    tell.send_replace(Arc::new((*config).clone()));
+    let state = lane.watch();
+    eventually(STEP, "no producer can be made", || {
+        matches!(*state.borrow(), LaneState::Broken(_)).then_some(())
+    });
+    fs::write(&file, authority).unwrap();
+    wait_ready(&lane);
+    assert!(matches!(finish(&lane, work(&[(&output, "after")], Vec::new())), Ended::Committed(_)));
+    assert_eq!(values(&output), ["after"]);
 }

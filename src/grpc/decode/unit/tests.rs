@@ -84,6 +84,20 @@ fn given(bytes: Vec<u8>) -> ProcessAndForwardRequest {
 }
 
 #[test]
+fn inputs_that_one_commit_cannot_hold_are_refused() {
+    let of = |count: i32| {
+        let each =
+            |partition| InputOffset { metadata: "x".repeat(OFFSET_METADATA_BYTES_MAX), ..input(partition) };
+        let request = ProcessAndForwardRequest { inputs: (0..count).map(each).collect(), ..request() };
+        process_request(request, &LIMITS, OUTPUTS_MAX, 1_000, NOW_MS)
+    };
+    assert!(of(230).is_ok());
+    let failure = of(240).unwrap_err();
+    let (violations, total) = failure.violations();
+    assert_eq!((violations[0].field.as_str(), total), ("inputs", 1));
+}
+
+#[test]
 fn a_unit_is_taken_as_it_is() {
     let group_instance_id = Some("pod-0".to_owned());
     let static_member = GroupMember { generation_id: 0, group_instance_id, ..member() };
