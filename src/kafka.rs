@@ -9,6 +9,7 @@
 //!   once: only another producer mends either (`healing`).
 //! * A request of a transaction that ended without an answer may be carried out later, also in the next one: its producer is
 //!   replaced (`lane`). No call of a transaction is trusted to return: each lane has a thread of its own.
+//! * An error code is a number (`code`): brokers send some that librdkafka's enum lacks, so that no call may make it one (`ffi::raw`).
 //! * An unknown topic or a wrong password reaches the sender only as a time-out: `topics` asks for metadata before
 //!   anything is handed over, `reachability` listens to the client's error callback.
 

@@ -125,7 +125,7 @@ pub fn of_state(state: &LaneState) -> Option<Failure> {
         LaneState::Ready | LaneState::Initialising(None) => None,
         LaneState::Initialising(Some(error)) => {
             let failure = classify::aborted(error.code, "before it began");
-            let lasts = failure.reason() == Reason::NotAuthorized;
+            let lasts = matches!(failure.reason(), Reason::NotAuthorized | Reason::KafkaAuthenticationFailed);
             let sentence = format!("no transactional producer is ready: {}", error.code);
             Some(if lasts { failure } else { Failure::new(Reason::BrokersUnavailable, sentence) })
         }
