@@ -17,11 +17,15 @@ use super::{
     ffi::{self, Event, NativeHeaders},
     reachability::Reachability,
     statistics::{self, Statistics},
+    tls,
 };
 use crate::{failure::Failure, record::Topic, retry::Fault};
 
 /// The facility of log lines on certificates that were refused.
 const CERTIFICATE_FACILITY: &str = "SSLCERTVRFY";
+/// The facility of log lines on connections that failed; of one that the other side closed there is no error event
+/// (`rd_kafka_broker_set_error`).
+const FAILURE_FACILITY: &str = "FAIL";
 
 /// Where a delivered record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,8 +142,13 @@ impl Context {
                 self.observer().reachability.client_error(code, sentence.trim());
             }),
             Event::Log(level, facility, line) => guarded("log", || {
-                if facility.trim() == CERTIFICATE_FACILITY {
-                    self.observer().reachability.refused_certificate(line.trim());
+                match facility.trim() {
+                    CERTIFICATE_FACILITY => self.observer().reachability.refused_certificate(line.trim()),
+                    // Of a handshake that failed there is one.
+                    FAILURE_FACILITY if tls::tells(&line) && !line.contains("handshake failed") => {
+                        self.observer().reachability.client_error(ErrorCode::LOCAL_TRANSPORT, line.trim());
+                    }
+                    _ => {}
                 }
                 log(level, facility.trim(), line.trim());
             }),

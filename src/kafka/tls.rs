@@ -105,12 +105,22 @@ pub fn alert(words: &str) -> Option<Alert> {
     ALERTS.iter().find(|alert| alert.number == number).copied()
 }
 
+/// Returns whether the words show a cause.
+#[must_use]
+pub fn tells(words: &str) -> bool {
+    alert(words).is_some() || meaning(words).is_some()
+}
+
+fn meaning(words: &str) -> Option<&'static str> {
+    MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning)
+}
+
 /// Puts what the words mean before them; `certificate` is what was said last of a certificate that was refused.
 #[must_use]
 pub fn explained<'a>(words: &'a str, certificate: Option<&str>) -> Cow<'a, str> {
     if let Some(alert) = alert(words) {
         let name = alert.name;
-        let meaning = match name {
+        let meant = match name {
             "protocol_version" | "insufficient_security" | "handshake_failure" => {
                 "the broker and the sidecar have no version or cipher of TLS in common, or the broker asks for a \
                  certificate; check the brokers' settings and KAFKA_CERTIFICATE_FILE"
@@ -124,15 +134,13 @@ pub fn explained<'a>(words: &'a str, certificate: Option<&str>) -> Cow<'a, str> 
             }
             _ => "the broker ended the connection",
         };
-        return format!("{meaning} (TLS alert {name}): {words}").into();
+        return format!("{meant} (TLS alert {name}): {words}").into();
     }
     // Librdkafka's error does not say why; the line on the certificate before it does.
     let certificate = certificate.filter(|_| words.contains("certificate verify failed"));
-    let found =
-        |words: &str| MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning);
-    match (certificate, certificate.and_then(found).or_else(|| found(words))) {
-        (Some(certificate), Some(meaning)) => format!("{meaning}: {certificate}").into(),
-        (None, Some(meaning)) => format!("{meaning}: {words}").into(),
+    match (certificate, certificate.and_then(meaning).or_else(|| meaning(words))) {
+        (Some(certificate), Some(meant)) => format!("{meant}: {certificate}").into(),
+        (None, Some(meant)) => format!("{meant}: {words}").into(),
         (_, None) => words.into(),
     }
 }
@@ -167,6 +175,7 @@ mod tests {
         for (words, certificate, cause) in cases {
             assert!(explained(words, certificate).contains(cause), "{words} {certificate:?}");
         }
+        assert!(cases.iter().all(|(words, ..)| tells(words)) && !tells("all is lost"));
         assert_eq!(explained("all is lost", Some("certificate has expired")), "all is lost");
     }
 }
