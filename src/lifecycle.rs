@@ -7,7 +7,7 @@
 //!                   |<------------------ at most 5 s after drain_ms ----------->|
 //! ```
 //!
-//! What a part does not use, those behind it may.
+//! What a part does not use, those behind it may, save the last: what blocks then does not come back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -139,6 +139,12 @@ impl ShutdownBudget {
         abandon_ms + workers_ms + listeners_ms + log_ms + runtime_ms
     }
 
+    /// Says until when threads that block are waited for, in a stop that has come that far.
+    #[must_use]
+    pub fn runtime_by(&self, by: StopBy, now: Instant) -> Instant {
+        by.runtime.min(now + Duration::from_millis(self.runtime_ms))
+    }
+
     /// Says when each part has to be over, if the drain ended then.
     #[must_use]
     pub fn from(&self, drained: Instant) -> StopBy {
@@ -159,6 +165,12 @@ mod tests {
         let begun = Instant::now();
         let last = SHUTDOWN.from(begun).runtime - begun;
         assert_eq!(last, Duration::from_millis(SHUTDOWN.sum_ms()));
+        let runtime_by = SHUTDOWN.runtime_by(SHUTDOWN.from(begun), begun) - begun;
+        assert_eq!(
+            runtime_by,
+            Duration::from_millis(SHUTDOWN.runtime_ms),
+            "what is left over is not waited for"
+        );
         let documented = format!("{} s", AFTER_DRAIN_MS_MAX / 1_000);
         let readme = include_str!("../README.md");
         assert!(readme.contains(&format!("Allow {documented} more than `drain_ms`")));

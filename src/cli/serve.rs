@@ -17,6 +17,7 @@ use crate::{
     app::{App, AppError, Stopped},
     config::{Purpose, problem::Origin, source::Loaded},
     kafka::{self, producer::ConnectError},
+    lifecycle::SHUTDOWN,
     pipeline::drain::Drained,
     tasks::Fault,
     telemetry::{self, traces::Traces},
@@ -109,7 +110,7 @@ pub(super) async fn run_until_signal(app: App, traces: Traces, mut signals: Sign
     let Stopped { drained, spans_by, by, fault } = stopped;
     traces.end(spans_by).await;
     let exit = say_end(drained, fault.as_ref());
-    Ended { exit, runtime_by: by.runtime }
+    Ended { exit, runtime_by: SHUTDOWN.runtime_by(by, Instant::now()) }
 }
 
 /// Raises the bound on open files to what the system lets us have: each connection is one.

@@ -35,6 +35,8 @@ pub(super) struct Accepting<'a> {
     deadline: Instant,
     /// What was found for the record before: the next one is often of the same topic.
     last: Option<Route>,
+    /// Whether the last record was refused for rules that may be out of date.
+    was_untold: bool,
     touched: Vec<Arc<Flow>>,
 }
 
@@ -74,7 +76,7 @@ pub(super) type Tickets = SmallVec<[Option<Ticket>; 1]>;
 
 impl<'a> Accepting<'a> {
     pub(super) const fn new(sender: &'a Sender, content: Content, deadline: Instant) -> Self {
-        Self { sender, content, deadline, last: None, touched: Vec::new() }
+        Self { sender, content, deadline, last: None, was_untold: false, touched: Vec::new() }
     }
 
     /// Makes the tickets of the first records, as far as they are of one topic, and looks them up by their message ids: none for
@@ -128,6 +130,7 @@ impl<'a> Accepting<'a> {
             Err(failure) => return self.refused(&record, ticket, failure),
         };
         let accepted_ms = now_ms();
+        self.was_untold = false;
         match self.place(&record, accepted_ms).await {
             Ok(flow) => {
                 // A letter that is refused is lost.
@@ -181,11 +184,12 @@ impl<'a> Accepting<'a> {
         }
     }
 
-    /// Returns how a record ends that was not accepted: a dead letter is counted with the record that it is of.
+    /// Returns how a record ends that was not accepted: a dead letter is counted with the record that it is of, and one that its
+    /// topic does not take, so far as is known, is not left behind.
     fn end_of(&self, failure: &Failure) -> End {
         match self.content {
-            Content::Records => End::of(failure.reason()),
-            Content::DeadLetters => End::Refused,
+            Content::Records if !self.was_untold => End::of(failure.reason()),
+            Content::Records | Content::DeadLetters => End::Refused,
         }
     }
 
@@ -252,7 +256,10 @@ impl<'a> Accepting<'a> {
         match verdict {
             Verdict::Goes => Ok(()),
             Verdict::Refused(breach) => Err(breach.failure(&record.topic)),
-            Verdict::Untold => Err(untold(&record.topic)),
+            Verdict::Untold => {
+                self.was_untold = true;
+                Err(untold(&record.topic))
+            }
         }
     }
 
