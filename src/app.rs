@@ -17,10 +17,10 @@ use self::connect::Connected;
 use crate::{
     admin::{self, Admin},
     config::{Config, Limits, Listen, source::SecretFiles},
+    connections::{Port, listener::Listener},
     grpc::{
         Service,
         calls::TellCalls,
-        connection::Listener,
         server::{self, Routes, ServerError},
     },
     kafka::{
@@ -82,7 +82,7 @@ pub struct App {
     forwarder: Arc<Forwarder>,
     limits: Limits,
     drain: Duration,
-    listener: Listener,
+    listener: (Listener, Arc<Port>),
     routes: Routes,
     calls: TellCalls,
     failures: Arc<Failures>,
@@ -158,11 +158,17 @@ impl App {
         Ok(Self {
             limits: config.limits.clone(),
             drain: config.drain,
-            admin: Admin { lifecycle: lifecycle.clone(), readiness, metrics, sender: Arc::clone(&sender) },
+            listener: (listener, server::port(&config.limits, &metrics, config.log.repeat)),
+            admin: Admin {
+                lifecycle: lifecycle.clone(),
+                readiness,
+                port: admin::port(config, &metrics),
+                metrics,
+                sender: Arc::clone(&sender),
+            },
             lifecycle,
             sender,
             forwarder,
-            listener,
             routes,
             calls,
             failures,
@@ -176,7 +182,7 @@ impl App {
     pub fn addresses(&self) -> Addresses {
         let admin = self.admin_listener.local_addr();
         Addresses {
-            grpc: self.listener.address(),
+            grpc: self.listener.0.address(),
             admin: admin.map_or_else(|_| "unknown".to_owned(), |address| address.to_string()),
         }
     }
@@ -187,8 +193,8 @@ impl App {
             self;
         let (tasks, ended) = (self.tasks, CancellationToken::new());
         let serving = {
-            let (tasks, ended) = (tasks.clone(), ended.clone().cancelled_owned());
-            async move { server::serve(listener, routes, &limits, calls, ended, &tasks).await }
+            let ended = ended.clone().cancelled_owned();
+            async move { server::serve(listener, routes, &limits, calls, ended).await }
         };
         let grpc = tasks.spawn_vital(GRPC_LISTENER, tell_end(GRPC_LISTENER, serving, (&tasks, &ended)));
         let serving = admin::serve(self.admin_listener, self.admin, ended.clone().cancelled_owned());

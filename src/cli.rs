@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod check_config;
 pub mod dev;
 pub mod dlq;
+mod files;
 pub mod send;
 pub mod serve;
 mod signals;

@@ -73,6 +73,8 @@ pub struct Config {
     pub dead_letters: DeadLetters,
     /// What one caller, call, frame or record may ask for.
     pub limits: Limits,
+    /// What the admin port allows.
+    pub admin: Admin,
     /// What is remembered of topics.
     pub topics: Topics,
     /// How transactions are run.
@@ -289,8 +291,25 @@ pub struct Limits {
     pub streams_per_connection_max: usize,
     /// The most connections.
     pub connections_max: usize,
+    /// How long the beginning of a connection may take.
+    pub handshake: Duration,
+    /// How often a connection on which nothing is heard is asked whether its caller is there.
+    pub keepalive: Duration,
+    /// How long the answer to that may take.
+    pub keepalive_timeout: Duration,
+    /// For how long a connection must have had no call before it makes room for another.
+    pub connection_idle_min: Duration,
     /// The largest header list of a call.
     pub header_list_bytes_max: usize,
+}
+
+/// What the admin port allows.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The most connections.
+    pub connections_max: usize,
+    /// How long a request may take to arrive.
+    pub request: Duration,
 }
 
 /// What is remembered of topics.

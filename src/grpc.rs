@@ -1,9 +1,9 @@
 //! Owns the gRPC service: decode, call the pipeline, encode.
 //! Must never know librdkafka, hold a record longer than its decoding takes, or decide about one.
 
+pub mod admission;
 pub mod calls;
 pub mod client;
-pub mod connection;
 pub mod deadline;
 pub mod decode;
 pub mod encode;
@@ -21,13 +21,11 @@ pub mod traced;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{
+    admission::{Admission, Callers},
     deadline::{Arrival, Deadlines},
     decode::RecordLimits,
     proto::{
@@ -40,8 +38,8 @@ use self::{
 use crate::{
     clock::now_ms,
     config::Config,
-    failure::{Failure, Reason},
-    lifecycle::{Call, Lifecycle},
+    failure::Failure,
+    lifecycle::Lifecycle,
     pipeline::{
         forward::{Forwarded, Forwarder},
         send::Sender,
@@ -61,8 +59,7 @@ pub struct Service {
     failures: Arc<Failures>,
     spans: Spans,
     lifecycle: Lifecycle,
-    callers: Arc<Semaphore>,
-    callers_max: usize,
+    callers: Callers,
     limits: RecordLimits,
     unit_outputs_max: usize,
     unit_inputs_max: usize,
@@ -70,9 +67,6 @@ pub struct Service {
     info: GetInfoResponse,
     streams: Arc<Streams>,
 }
-
-/// What a call holds while it is in progress.
-pub(crate) type Admission = (Call, OwnedSemaphorePermit);
 
 /// A call of Send that may go on.
 struct Sending {
@@ -104,8 +98,7 @@ impl Service {
             failures,
             spans,
             lifecycle,
-            callers: Arc::new(Semaphore::new(config.limits.callers_max)),
-            callers_max: config.limits.callers_max,
+            callers: Callers::new(config.limits.callers_max),
             limits: RecordLimits {
                 record_bytes_max: config.limits.record_bytes_max,
                 record_headers_max: config.limits.record_headers_max,
@@ -115,14 +108,8 @@ impl Service {
         }
     }
 
-    fn admit(&self) -> Result<Admission, Failure> {
-        let draining = || Failure::new(Reason::Draining, "the sidecar is stopping and takes no more calls");
-        let call = self.lifecycle.begin_call().ok_or_else(draining)?;
-        let permit = Arc::clone(&self.callers).try_acquire_owned().map_err(|_full| {
-            let sentence = format!("{} calls are in progress already", self.callers_max);
-            Failure::new(Reason::QueueFull, sentence)
-        })?;
-        Ok((call, permit))
+    fn admit(&self, request: &http::Extensions) -> Result<Admission, Failure> {
+        self.callers.admit(&self.lifecycle, request)
     }
 
     /// Does all of a call of Send that needs no waiting. The request goes in here, so that a call that waits does not keep it.
@@ -134,7 +121,7 @@ impl Service {
 
     fn admitted(&self, request: Request<SendRequest>, call: &CallSpan) -> Result<Sending, Failure> {
         let arrived = Arrival::of(request.extensions());
-        let admission = self.admit()?;
+        let admission = self.admit(request.extensions())?;
         let (metadata, _, message) = request.into_parts();
         let mut record = decode::send_request(message, &self.limits, now_ms())?;
         let span = self.spans.send(call, &record);
@@ -149,7 +136,7 @@ impl Service {
         call: &CallSpan,
     ) -> Result<Forwarded, Failure> {
         let arrived = Arrival::of(request.extensions());
-        let _admission = self.admit()?;
+        let _admission = self.admit(request.extensions())?;
         let (metadata, _, message) = request.into_parts();
         let (outputs_max, inputs_max) = (self.unit_outputs_max, self.unit_inputs_max);
         let mut unit = decode::process_request(message, &self.limits, outputs_max, inputs_max, now_ms())?;
@@ -219,7 +206,7 @@ impl ProducerService for Service {
     ) -> Result<Response<Answers>, Status> {
         let arrived = Arrival::of(request.extensions());
         let call = traced::call_of(request.extensions());
-        let admission = self.admit().map_err(|failure| self.refuse(&failure, &call))?;
+        let admission = self.admit(request.extensions()).map_err(|failure| self.refuse(&failure, &call))?;
         let ends = self.deadlines.of_stream(request.metadata(), arrived);
         Ok(Response::new(self.streams.serve(request.into_inner(), admission, ends, call)))
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Exit,
     arguments::SettingArguments,
-    complain, prepare, runtime,
+    complain, files, prepare, runtime,
     signals::{Signals, Stops},
     with_causes,
 };
@@ -32,6 +32,9 @@ pub fn run(arguments: &SettingArguments) -> Exit {
     run_with(arguments, Purpose::Serve, async |prepared, signals| {
         let Prepared { loaded, traces } = prepared;
         raise_file_limit();
+        if let Some(shortage) = files::shortage(&loaded.config) {
+            tracing::warn!("{shortage}");
+        }
         let app = match App::build(&loaded.config, Arc::clone(&loaded.files), None, &traces).await {
             Ok(app) => app,
             Err(error) => return Ended::at_start(failed(&error)),

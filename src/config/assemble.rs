@@ -11,9 +11,9 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    ClientCertificate, Compression, Config, Credentials, DeadLetters, Deduplication, Kafka, Limits, Listen,
-    Log, LogFormat, LogQueue, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls, Topics,
-    Transactions, checks,
+    Admin, ClientCertificate, Compression, Config, Credentials, DeadLetters, Deduplication, Kafka, Limits,
+    Listen, Log, LogFormat, LogQueue, Partitioners, Purpose, Queue, SaslMechanism, Security, Send, Tls,
+    Topics, Transactions, checks,
     choices::SecurityProtocol,
     problem::{Origin, Problem},
     traces,
@@ -87,7 +87,15 @@ fn config(reader: &mut Reader<'_>, purpose: Purpose) -> Config {
             callers_max: reader.size("callers_max"),
             streams_per_connection_max: reader.size("streams_per_connection_max"),
             connections_max: reader.size("connections_max"),
+            handshake: reader.duration("handshake_ms_max"),
+            keepalive: reader.duration("keepalive_ms"),
+            keepalive_timeout: reader.duration("keepalive_timeout_ms"),
+            connection_idle_min: reader.duration("connection_idle_ms_min"),
             header_list_bytes_max: reader.size("header_list_bytes_max"),
+        },
+        admin: Admin {
+            connections_max: reader.size("admin_connections_max"),
+            request: reader.duration("admin_request_ms_max"),
         },
         topics: Topics {
             refresh: reader.duration("topic_refresh_ms"),

@@ -25,7 +25,7 @@ use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::{
-    Admission,
+    admission::Admission,
     deadline::Deadlines,
     decode::{self, RecordLimits},
     encode,
@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     config::{Config, Limits},
+    connections::caller::inherit,
     failure::{Failure, Reason},
     lifecycle::{Lifecycle, Phase},
     pipeline::{Outcome, accepting::Content, batch::Batch, send::Sender},
@@ -138,13 +139,16 @@ impl Streams {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let end = Arc::new(Mutex::new(None));
         let (streams, told) = (Arc::clone(self), Arc::clone(&end));
-        self.sender.tasks().spawn("stream", async move {
-            let _admission = admission;
-            tokio::select! {
-                ended = streams.run(inbound, &answers, (ends, &call)) => *told.lock() = ended,
-                () = answers.closed() => {}
-            }
-        });
+        self.sender.tasks().spawn(
+            "stream",
+            inherit(async move {
+                let _admission = admission;
+                tokio::select! {
+                    ended = streams.run(inbound, &answers, (ends, &call)) => *told.lock() = ended,
+                    () = answers.closed() => {}
+                }
+            }),
+        );
         Answers { receiver, end }
     }
 

@@ -6,6 +6,7 @@ mod learnt;
 mod patience;
 mod rules;
 mod size;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -18,6 +19,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -30,6 +32,7 @@ pub use self::{
 };
 use super::handle::Handle;
 use crate::{
+    connections::caller::Caller,
     failure::{Failure, Reason},
     record::Topic,
     tasks::Tasks,
@@ -40,6 +43,8 @@ const RULES_MS_MAX: u64 = 1_000;
 /// For so long a question for rules that was in vain is not asked anew on a record's account, in milliseconds; shorter than what was
 /// told is believed, so that it does not hide a part that is told each time.
 const RULES_VAIN_MS: u64 = 900;
+/// In the turns of so many callers a question is asked at most; those who come later wait for one of theirs.
+const ASKED_BY_MAX: usize = 64;
 const _: () = assert!(RULES_VAIN_MS < learnt::FRESH_MS);
 
 /// How topics are asked for, and how much of that is kept.
@@ -77,11 +82,19 @@ struct Known {
     vain: Option<Instant>,
 }
 
-/// What the thread is asked for.
+/// What the thread is asked for, and by whom.
 #[derive(Debug)]
 enum Question {
-    Partitions(Topic),
-    Rules(Topic),
+    Partitions(Caller, Topic),
+    Rules(Caller, Topic),
+}
+
+/// Those who wait for an answer.
+#[derive(Debug)]
+struct Waiting<A> {
+    answer: watch::Sender<A>,
+    /// Whose turn has the question among theirs: a caller does not wait for the turn of another who asked first.
+    asked_by: SmallVec<[Caller; 1]>,
 }
 
 /// What is known of topics.
@@ -89,9 +102,9 @@ pub struct Topics {
     settings: TopicsSettings,
     known: RwLock<HashMap<Topic, Known>>,
     /// Whoever waits for a topic holds a receiver; the thread answers all and removes the entry.
-    pending: Mutex<HashMap<Topic, watch::Sender<Option<Answer>>>>,
+    pending: Mutex<HashMap<Topic, Waiting<Option<Answer>>>>,
     /// The same for whoever waits for a topic's rules, which may stay unknown; all are dropped when they were asked for.
-    rules_pending: Mutex<HashMap<Topic, watch::Sender<()>>>,
+    rules_pending: Mutex<HashMap<Topic, Waiting<()>>>,
     /// The thread holds the other end; when it is gone the sidecar is stopping.
     requests: mpsc::Sender<Question>,
     stop: Arc<AtomicBool>,
@@ -161,16 +174,33 @@ impl Topics {
         self.learnt(topic)
     }
 
-    /// Has the topic's rules asked for; whoever waits for that holds the receiver. None where the sidecar is stopping.
+    /// Has the topic's rules asked for; whoever waits for that holds the receiver. None if the sidecar is stopping.
     fn want_rules(&self, topic: &Topic) -> Option<watch::Receiver<()>> {
-        let mut pending = self.rules_pending.lock();
-        if let Some(asked) = pending.get(topic) {
-            return Some(asked.subscribe());
+        self.want(&self.rules_pending, topic, (), Question::Rules)
+    }
+
+    /// Has a question asked on the current caller's behalf, unless it is one of theirs already; whoever waits for the answer holds
+    /// the receiver. None if the sidecar is stopping.
+    fn want<A>(
+        &self,
+        pending: &Mutex<HashMap<Topic, Waiting<A>>>,
+        topic: &Topic,
+        unanswered: A,
+        question: fn(Caller, Topic) -> Question,
+    ) -> Option<watch::Receiver<A>> {
+        let caller = Caller::current();
+        let mut pending = pending.lock();
+        if let Some(waiting) = pending.get_mut(topic) {
+            if waiting.asked_by.len() < ASKED_BY_MAX && !waiting.asked_by.contains(&caller) {
+                self.requests.send(question(caller, topic.clone())).ok()?;
+                waiting.asked_by.push(caller);
+            }
+            return Some(waiting.answer.subscribe());
         }
-        let (asking, asked) = watch::channel(());
-        self.requests.send(Question::Rules(topic.clone())).ok()?;
-        pending.insert(topic.clone(), asking);
-        Some(asked)
+        self.requests.send(question(caller, topic.clone())).ok()?;
+        let (answer, waits) = watch::channel(unanswered);
+        pending.insert(topic.clone(), Waiting { answer, asked_by: smallvec![caller] });
+        Some(waits)
     }
 
     fn was_in_vain(&self, topic: &Topic) -> bool {
@@ -213,20 +243,8 @@ impl Topics {
     }
 
     async fn ask(&self, topic: &Topic) -> Answer {
-        let mut answer = {
-            let mut pending = self.pending.lock();
-            if let Some(asked) = pending.get(topic) {
-                asked.subscribe()
-            } else {
-                let (asked, answer) = watch::channel(None);
-                pending.insert(topic.clone(), asked);
-                if self.requests.send(Question::Partitions(topic.clone())).is_err() {
-                    pending.remove(topic);
-                    return Err(stopping());
-                }
-                answer
-            }
-        };
+        let waits = self.want(&self.pending, topic, None, Question::Partitions);
+        let mut answer = waits.ok_or_else(stopping)?;
         match answer.wait_for(Option::is_some).await {
             Ok(answer) => answer.clone().unwrap_or_else(|| Err(stopping())),
             Err(_) => Err(stopping()),
@@ -255,7 +273,7 @@ impl Topics {
             known.insert(topic.clone(), Known { answer: answer.clone(), fetched, rules, vain });
         }
         if let Some(asked) = self.pending.lock().remove(topic) {
-            asked.send_replace(Some(answer.clone()));
+            asked.answer.send_replace(Some(answer.clone()));
         }
     }
 
@@ -276,7 +294,7 @@ impl Topics {
     /// Answers all who wait, at the end.
     fn settle_all(&self) {
         for (_, asked) in self.pending.lock().drain() {
-            asked.send_replace(Some(Err(stopping())));
+            asked.answer.send_replace(Some(Err(stopping())));
         }
         self.rules_pending.lock().clear();
     }
@@ -285,7 +303,7 @@ impl Topics {
     fn is_awaited(&self, topic: &Topic) -> bool {
         let mut pending = self.pending.lock();
         match pending.get(topic) {
-            Some(asked) if asked.receiver_count() > 0 => true,
+            Some(asked) if asked.answer.receiver_count() > 0 => true,
             Some(_) => {
                 pending.remove(topic);
                 false

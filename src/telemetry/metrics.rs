@@ -4,6 +4,7 @@
 mod build;
 mod calls;
 mod client;
+mod connections;
 pub mod exposition;
 mod log;
 mod process;
@@ -15,6 +16,7 @@ pub use self::{
     build::Libraries,
     calls::CallMetrics,
     client::{BrokerReport, ClientMetrics},
+    connections::{Closed, ConnectionMetrics, Refused},
     topics::TopicMetrics,
     transactions::{TransactionEnd, TransactionMetrics},
 };
@@ -64,6 +66,7 @@ pub struct Metrics {
     transactions: TransactionMetrics,
     client: ClientMetrics,
     calls: CallMetrics,
+    connections: ConnectionMetrics,
     build: Build,
 }
 
@@ -76,6 +79,7 @@ impl Metrics {
         let transactions = TransactionMetrics::register(&mut registry);
         let client = ClientMetrics::register(&mut registry);
         let calls = CallMetrics::register(&mut registry);
+        let connections = ConnectionMetrics::register(&mut registry);
         let mut metrics = Self {
             registry,
             topics,
@@ -90,6 +94,7 @@ impl Metrics {
             transactions,
             client,
             calls,
+            connections,
             build: Build::default(),
         };
         let registry = &mut metrics.registry;
@@ -177,6 +182,12 @@ impl Metrics {
     #[must_use]
     pub const fn calls(&self) -> &CallMetrics {
         &self.calls
+    }
+
+    /// Returns the metrics of the ports' connections.
+    #[must_use]
+    pub const fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
     }
 
     /// Renders all metrics in the `OpenMetrics` text format.

@@ -45,7 +45,7 @@ fn ready(builder: SidecarBuilder) -> Sidecar {
 }
 
 /// Makes a channel of its own, which is one connection.
-fn channel(address: &str) -> Channel {
+pub fn channel(address: &str) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
@@ -70,13 +70,13 @@ async fn check(channel: &Channel, name: &str) -> Result<ServingStatus, Code> {
 }
 
 /// Begins to watch a name; the first message is its status now.
-async fn watch(channel: &Channel, name: &str) -> tonic::Streaming<HealthCheckResponse> {
+pub async fn watch(channel: &Channel, name: &str) -> tonic::Streaming<HealthCheckResponse> {
     let request = HealthCheckRequest { service: name.to_owned() };
     HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner()
 }
 
 /// The next status of a watched name, within a bound.
-async fn next(watched: &mut tonic::Streaming<HealthCheckResponse>) -> ServingStatus {
+pub async fn next(watched: &mut tonic::Streaming<HealthCheckResponse>) -> ServingStatus {
     let next = tokio::time::timeout(READY, watched.message()).await;
     next.expect("a status within the bound").unwrap().expect("the stream goes on").status()
 }

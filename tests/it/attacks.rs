@@ -1,3 +1,4 @@
-//! What one caller, or the one who reads the log, may do to others: nothing.
+//! Attacks: what one caller, or the one who reads the log, may do to the others and to the process: nothing.
 
 pub mod logs;
+pub mod ports;

@@ -103,6 +103,10 @@ const TOGETHER: &[&[Test]] = &[
 
 /// Tests that break what others need, or measure; one after the other, in this order.
 const ALONE: &[&[Test]] = &[
+    attacks::ports::callers::TESTS,
+    attacks::ports::files::TESTS,
+    attacks::ports::probes::TESTS,
+    attacks::ports::sockets::TESTS,
     transactions::hanging::TESTS,
     attacks::logs::TESTS,
     stopping::TESTS,

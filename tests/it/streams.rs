@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::client::{
-    READY, Refusal, connect, keyed, over_tls, over_tls_limited, run, send, shared_address, text,
+    Client, READY, Refusal, connect, keyed, over_tls, over_tls_limited, run, send, shared_address, text,
     wait_connections, with_header,
 };
 
@@ -37,6 +37,16 @@ pub async fn open(address: &str) -> (mpsc::Sender<SendBatchRequest>, Streaming<S
     let (frames, outgoing) = mpsc::channel(AHEAD);
     let answers = connect(address).send_batch(ReceiverStream::new(outgoing)).await.expect("a stream opens");
     (frames, answers.into_inner())
+}
+
+/// A stream of a client on which nothing is sent; it ends when dropped.
+pub type Idle = (mpsc::Sender<SendBatchRequest>, Streaming<SendBatchResponse>);
+
+/// Opens a stream of a client and leaves it idle.
+pub async fn idle(mut client: Client) -> Result<Idle, Refusal> {
+    let (frames, outgoing) = mpsc::channel(1);
+    let answers = client.send_batch(ReceiverStream::new(outgoing)).await;
+    answers.map(|answers| (frames, answers.into_inner())).map_err(|status| Refusal::of(&status))
 }
 
 /// Sends all frames and returns all answers, checking that they come in order; then the stream's end.

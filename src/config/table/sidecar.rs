@@ -11,6 +11,8 @@ pub(super) fn settings() -> Vec<Setting> {
     settings.extend(sending());
     settings.extend(limits());
     settings.extend(connections());
+    settings.extend(windows());
+    settings.extend(admin());
     settings.extend(topics());
     settings.extend(dead_letters());
     settings.extend(operations());
@@ -180,7 +182,7 @@ fn connections() -> Vec<Setting> {
             16_384,
             (1024, 1_000_000),
             "calls",
-            "The most calls in progress at once, all connections together.",
+            "The most calls in progress at once, all connections together; beyond it, QUEUE_FULL. One connection gets at most as many as are free: half of them if all others are idle.",
         ),
         Setting::number(
             "streams_per_connection_max",
@@ -194,8 +196,42 @@ fn connections() -> Vec<Setting> {
             1024,
             (1, 100_000),
             "connections",
-            "The most connections of callers at once.",
+            "The most connections of callers at once. A newcomer beyond it takes the place of one that never began, or has been idle for `connection_idle_ms_min`; if there is none, it is refused at once.",
         ),
+        Setting::number(
+            "connection_idle_ms_min",
+            10_000,
+            (0, HOUR_MS),
+            "ms",
+            "For how long a connection must have had no call in progress before it makes room for a newcomer. It is closed with GOAWAY.",
+        ),
+        Setting::number(
+            "handshake_ms_max",
+            10_000,
+            (100, HOUR_MS),
+            "ms",
+            "How long a caller may take to begin a connection (HTTP/2's preface). After it the connection is closed.",
+        ),
+        Setting::number(
+            "keepalive_ms",
+            30_000,
+            (100, HOUR_MS),
+            "ms",
+            "After how long without a byte from a caller it is sent a PING (HTTP/2), so that one that vanished is noticed.",
+        ),
+        Setting::number(
+            "keepalive_timeout_ms",
+            20_000,
+            (100, HOUR_MS),
+            "ms",
+            "How long the answer to that PING may take. After it the connection is closed.",
+        ),
+    ]
+}
+
+/// What HTTP/2 lets a caller send.
+fn windows() -> Vec<Setting> {
+    vec![
         Setting::number(
             "stream_window_bytes",
             65_536,
@@ -216,6 +252,26 @@ fn connections() -> Vec<Setting> {
             (1024, 1_048_576),
             "bytes",
             "The largest metadata of a call.",
+        ),
+    ]
+}
+
+/// The bounds of the admin port.
+fn admin() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "admin_connections_max",
+            128,
+            (4, 10_000),
+            "connections",
+            "The most connections of the admin port at once. A newcomer beyond it takes the place of one without a request in progress.",
+        ),
+        Setting::number(
+            "admin_request_ms_max",
+            10_000,
+            (100, HOUR_MS),
+            "ms",
+            "How long a request of the admin port may take to arrive, and how long a connection may wait for its next one.",
         ),
     ]
 }

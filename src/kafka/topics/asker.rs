@@ -3,7 +3,7 @@
 //! It also knocks at the cluster while it is away, so that the sidecar is ready as soon as Kafka is.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::Ordering,
@@ -14,8 +14,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Answer, Learnt, Question, Topics, learnt::is_told_now, patience::Patience};
+use super::{Answer, Learnt, Question, Topics, learnt::is_told_now, patience::Patience, turns::Turns};
 use crate::{
+    connections::caller::Caller,
     failure::{Failure, Reason},
     kafka::{classify, ffi, handle::Handle, reachability::Reachability},
     record::Topic,
@@ -47,14 +48,16 @@ pub(super) struct Asker {
     reachability: Arc<Reachability>,
     topics: Arc<Topics>,
     requested: mpsc::Receiver<Question>,
-    /// Topics that somebody waits for: they go ahead of refreshes.
-    asked: VecDeque<Topic>,
+    /// Topics that somebody waits for: they go ahead of refreshes. Callers take turns.
+    asked: Turns<Caller, Topic>,
     /// Topics to be asked for again.
     queue: VecDeque<Topic>,
-    /// Topics whose rules somebody waits for.
-    rules_asked: VecDeque<Topic>,
+    /// Topics whose rules somebody waits for. Callers take turns here too.
+    rules_asked: Turns<Caller, Topic>,
     /// Topics whose rules are to be asked for when nothing else is: they are those whose count was learnt since.
     rules: VecDeque<Topic>,
+    /// The same topics, each once.
+    rules_queued: HashSet<Topic>,
     /// How long new topics wait for theirs.
     patience: Patience,
     refreshed: Instant,
@@ -66,17 +69,18 @@ impl Asker {
     pub(super) fn new(handle: Arc<Handle>, topics: Arc<Topics>, requested: mpsc::Receiver<Question>) -> Self {
         let reachability = Arc::clone(&handle.observer().reachability);
         let patience = Patience::new(topics.settings.max);
-        let (asked, queue, rules_asked, rules) = Default::default();
+        let (queue, rules, rules_queued) = Default::default();
         let refreshed = Instant::now();
         Self {
             handle,
             reachability,
             topics,
             requested,
-            asked,
+            asked: Turns::new(),
             queue,
-            rules_asked,
+            rules_asked: Turns::new(),
             rules,
+            rules_queued,
             patience,
             refreshed,
             turns: 0,
@@ -91,8 +95,8 @@ impl Asker {
                 continue;
             }
             self.queue_refreshes();
-            let idle =
-                [&self.asked, &self.rules_asked, &self.queue, &self.rules].iter().all(|all| all.is_empty());
+            let is_awaited = !self.asked.is_empty() || !self.rules_asked.is_empty();
+            let idle = !is_awaited && self.queue.is_empty() && self.rules.is_empty();
             self.collect(Duration::from_millis(if idle { REST_MS } else { 0 }));
             let is_awaited = !self.asked.is_empty() || !self.rules_asked.is_empty();
             // Both, so that neither waits for as long as the other one gets no answer.
@@ -100,7 +104,7 @@ impl Asker {
             if self.is_stopping() {
                 break;
             }
-            if let Some(topic) = self.rules_asked.pop_front() {
+            if let Some((_, topic)) = self.rules_asked.pop() {
                 self.fetch_rules(&topic);
             }
             self.turns += 1;
@@ -108,8 +112,9 @@ impl Asker {
                 continue;
             }
             if let Some(topic) = self.queue.pop_front() {
-                self.count(topic);
+                self.count(Caller::SIDECAR, topic);
             } else if let Some(topic) = self.rules.pop_front() {
+                self.rules_queued.remove(&topic);
                 self.fetch_rules(&topic);
             }
         }
@@ -124,21 +129,23 @@ impl Asker {
     fn count_awaited(&mut self) {
         let begun = Instant::now();
         for _ in 0..self.asked.len() {
-            let Some(topic) = self.next_awaited() else { return };
-            if !self.count(topic) || begun.elapsed() >= Duration::from_millis(COUNTING_MS) {
+            let Some((caller, topic)) = self.next_awaited() else { return };
+            if !self.count(caller, topic) || begun.elapsed() >= Duration::from_millis(COUNTING_MS) {
                 return;
             }
+            // Who has come meanwhile may be next.
+            self.collect(Duration::ZERO);
         }
     }
 
     /// Returns the next topic that somebody waits for; the others are forgotten.
-    fn next_awaited(&mut self) -> Option<Topic> {
-        std::iter::from_fn(|| self.asked.pop_front()).find(|topic| self.topics.is_awaited(topic))
+    fn next_awaited(&mut self) -> Option<(Caller, Topic)> {
+        std::iter::from_fn(|| self.asked.pop()).find(|(_, topic)| self.topics.is_awaited(topic))
     }
 
     /// Asks for a topic's partition count, and for its rules: before it where the topic is new, so that its first record is held
     /// against them, else when nothing else is to be asked. Returns whether the topic is settled.
-    fn count(&mut self, topic: Topic) -> bool {
+    fn count(&mut self, caller: Caller, topic: Topic) -> bool {
         let begun = Instant::now();
         let is_new = !self.topics.is_there(&topic) && !self.topics.settings.are_made_by_asking;
         let has_asked = is_new && self.patience.is_left(begun);
@@ -158,24 +165,24 @@ impl Asker {
         }
         let is_told = is_told_now(learnt);
         let is_silence = begun.elapsed() >= Duration::from_millis(RULES_FETCH_MS_MAX / 2);
-        let Some(answer) = self.fetch(&topic) else { return self.again(topic) };
+        let Some(answer) = self.fetch(&topic) else { return self.again(caller, topic) };
         let is_there = answer.is_ok();
         // Silence counts whatever name was asked for.
         let is_in_vain = has_asked && !is_told && (is_there || is_silence);
         if is_in_vain && self.patience.untold(&topic, is_silence, begun) && is_there {
-            return self.again(topic);
+            return self.again(caller, topic);
         }
         self.topics.settle(&topic, &answer, learnt);
-        if is_there && !is_told && !self.rules.contains(&topic) {
+        if is_there && !is_told && self.rules_queued.insert(topic.clone()) {
             self.rules.push_back(topic);
         }
         true
     }
 
     /// Asks for a topic once more where it is still waited for, after the others; a broker in trouble is not hammered. It is not settled.
-    fn again(&mut self, topic: Topic) -> bool {
+    fn again(&mut self, caller: Caller, topic: Topic) -> bool {
         if self.topics.is_awaited(&topic) {
-            self.asked.push_back(topic);
+            self.asked.push(caller, topic);
         }
         self.collect(Duration::from_millis(REST_MS));
         false
@@ -203,8 +210,11 @@ impl Asker {
 
     fn take_in(&mut self, question: Question) {
         match question {
-            Question::Partitions(topic) => self.asked.push_back(topic),
-            Question::Rules(topic) => self.rules_asked.push_back(topic),
+            Question::Partitions(caller, topic) => {
+                self.asked.push(caller, topic);
+                self.asked.sweep(|topic| self.topics.is_awaited(topic));
+            }
+            Question::Rules(caller, topic) => self.rules_asked.push(caller, topic),
         }
     }
 

@@ -72,6 +72,7 @@ pub const SECTIONS: &[(&str, &[Definition])] = &[
     ),
     ("Transactions", &[TRANSACTIONS, TRANSACTION_UNITS, LANES_READY, LANES_REPLACED, LANES_ABANDONED]),
     ("gRPC", &[CALL_DURATION]),
+    ("Connections", &[CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_REFUSED]),
     (
         "Process",
         &[

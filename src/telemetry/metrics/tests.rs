@@ -18,6 +18,9 @@ fn all_touched() -> Arc<Metrics> {
     metrics.client().brokers(&[broker]);
     metrics.client().replaced("fatal");
     metrics.calls().ended("_OTHER", "OK", Duration::from_millis(3));
+    metrics.connections().open("grpc", 1);
+    metrics.connections().closed("grpc", Closed::Ended);
+    metrics.connections().refused("grpc", Refused::Full);
     metrics
 }
 

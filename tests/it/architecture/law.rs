@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["grpc", "admin"],
     &["pipeline"],
     &["kafka"],
+    &["connections"],
     &["telemetry"],
     &["config"],
     &["retry", "dead_letter", "partition", "offsets"],

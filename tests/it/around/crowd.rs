@@ -130,8 +130,9 @@ fn callers_beyond_the_bound_are_refused_at_once() {
     run(async {
         let client = connect(&sidecar.grpc_address());
         let mut waiting = JoinSet::new();
-        begin(&mut waiting, &client, "orders", (0..CALLERS).map(|number| number.to_string()));
-        wait_outstanding(&sidecar, CALLERS);
+        // One connection has half of the places at most.
+        begin(&mut waiting, &client, "orders", (0..CALLERS / 2).map(|number| number.to_string()));
+        wait_outstanding(&sidecar, CALLERS / 2);
         let mut beyond = JoinSet::new();
         begin(&mut beyond, &client, "orders", (0..100).map(|number| number.to_string()));
         while let Some(refused) = beyond.join_next().await {
@@ -139,6 +140,20 @@ fn callers_beyond_the_bound_are_refused_at_once() {
             refusal.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
             assert!(refusal.pushback_ms.unwrap() > 0, "{refusal:?}");
         }
+        let others: Vec<_> = (0..9).map(|_| connect(&sidecar.grpc_address())).collect();
+        for (number, other) in others.iter().enumerate() {
+            begin(
+                &mut waiting,
+                other,
+                "orders",
+                (0..CALLERS >> (number + 2)).map(|number| number.to_string()),
+            );
+        }
+        wait_outstanding(&sidecar, CALLERS - 1);
+        begin(&mut waiting, &connect(&sidecar.grpc_address()), "orders", ["last".to_owned()].into_iter());
+        wait_outstanding(&sidecar, CALLERS);
+        let refusal = send(&connect(&sidecar.grpc_address()), text("orders", "v")).await.unwrap_err();
+        refusal.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
         // Their places are free once they have gone.
         waiting.abort_all();
         wait_outstanding(&sidecar, 0);

@@ -194,6 +194,31 @@ pub const CALL_DURATION: Definition = Definition {
     advice: "Rates by code are the first look at what callers see. CANCELLED are calls that their callers left.",
 };
 
+pub const CONNECTIONS: Definition = Definition {
+    name: "producer_connections",
+    kind: Gauge,
+    unit: "connections",
+    labels: &["port"],
+    help: "Open connections of a port, grpc or admin",
+    advice: "Near `connections_max` or `admin_connections_max`, idle connections are closed to make room for new ones.",
+};
+pub const CONNECTIONS_CLOSED: Definition = Definition {
+    name: "producer_connections_closed",
+    kind: Counter,
+    unit: "",
+    labels: &["port", "reason"],
+    help: "Connections that ended: ended (by the peer), broken, no_handshake (it never began), silent (no answer to a PING), made_room (idle, and the port full), stopping",
+    advice: "`no_handshake` and `made_room` say that somebody opens connections without using them; `silent` that peers vanish.",
+};
+pub const CONNECTIONS_REFUSED: Definition = Definition {
+    name: "producer_connections_refused",
+    kind: Counter,
+    unit: "",
+    labels: &["port", "reason"],
+    help: "Connections that were not taken: full (the port is full and no connection is idle), accept_failed (mostly because no file descriptor is left)",
+    advice: "Alert on any. `full`: raise `connections_max` or have callers share connections. `accept_failed`: see `process_open_fds`.",
+};
+
 pub const PROCESS_CPU: Definition = Definition {
     name: "process_cpu_seconds",
     kind: Counter,
