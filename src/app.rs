@@ -2,6 +2,7 @@
 //! Must never decide about a record.
 
 mod connect;
+mod memory;
 pub mod replay;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
@@ -124,6 +125,7 @@ impl App {
         bootstrap_servers: Option<String>,
         traces: &Traces,
     ) -> Result<Self, AppError> {
+        memory::compare_with_limit(config);
         let listener = Listener::open(&config.listen).await.map_err(cannot_listen(&config.listen))?;
         let admin_address = config.admin_listen;
         let admin_listener = TcpListener::bind(admin_address)
@@ -151,8 +153,7 @@ impl App {
         let told = (Arc::clone(&failures), spans);
         let service =
             Service::new(config, Arc::clone(&sender), Arc::clone(&forwarder), told, lifecycle.clone());
-        let routes =
-            server::routes(service, &config.limits, config.reflection, readiness.clone(), &tasks).await?;
+        let routes = server::routes(service, config.reflection, readiness.clone(), &tasks).await?;
         tasks.spawn("statistics", tell_statistics(statistics, Arc::clone(&metrics)));
         follow(&lifecycle, reachability, refused, tell, &sender, &metrics);
         Ok(Self {

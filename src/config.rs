@@ -3,6 +3,7 @@
 //! itself: that is `config/source.rs`, which only the command line and the composition root may use.
 
 pub mod librdkafka;
+pub mod memory;
 pub mod problem;
 pub mod source;
 pub mod table;
@@ -281,6 +282,14 @@ pub struct Limits {
     pub stream_buffer_bytes: usize,
     /// How long a stream may leave an answer unread.
     pub responses_not_read: Duration,
+    /// The memory of all requests until they are answered or in the queue.
+    pub requests_bytes_max: usize,
+    /// The most requests that wait for a part of it.
+    pub requests_waiting_max: usize,
+    /// How long a message may take until it is whole.
+    pub body_max: Duration,
+    /// The most streams, all connections together.
+    pub streams_max: usize,
     /// What a caller may send on one stream before it is read.
     pub stream_window_bytes: usize,
     /// What a caller may send on one connection before it is read.

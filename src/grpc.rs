@@ -10,8 +10,11 @@ pub mod encode;
 pub mod exemplar;
 pub mod health;
 pub mod json;
+pub mod memory;
+pub mod messages;
+pub mod methods;
 pub mod proto;
-pub mod refusal;
+pub mod scan;
 pub mod server;
 pub mod stamp;
 pub mod status;
@@ -19,26 +22,29 @@ pub mod stream;
 pub mod time;
 pub mod traced;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-use tonic::{Request, Response, Status, Streaming};
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
 
 use self::{
     admission::{Admission, Callers},
-    deadline::{Arrival, Deadlines},
+    deadline::Deadlines,
     decode::RecordLimits,
-    proto::{
-        GetInfoRequest, GetInfoResponse, ProcessAndForwardRequest, ProcessAndForwardResponse,
-        SendBatchRequest, SendRequest, SendResponse, producer_service_server::ProducerService,
-    },
+    memory::{Memory, Owner, Permit},
+    messages::{Message, Reading},
+    methods::Incoming,
+    proto::{GetInfoResponse, ProcessAndForwardResponse, SendResponse},
+    scan::Shape,
     stamp::Stamper,
     stream::{Answers, Streams},
 };
 use crate::{
     clock::now_ms,
     config::Config,
-    failure::Failure,
+    failure::{Failure, Reason},
     lifecycle::Lifecycle,
     pipeline::{
         forward::{Forwarded, Forwarder},
@@ -50,6 +56,11 @@ use crate::{
         spans::{CallSpan, SendSpan, Spans},
     },
 };
+
+/// What a message may have beside its records: field numbers, lengths, the names of its parts. In bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 65_536;
+/// What a message may take once it is decoded without asking for it, in bytes: no more are decoded at once than there are threads.
+const BUILT_AT_ONCE_BYTES: usize = 65_536;
 
 /// The service of `proto/producer.proto`.
 #[derive(Debug)]
@@ -66,6 +77,16 @@ pub struct Service {
     deadlines: Deadlines,
     info: GetInfoResponse,
     streams: Arc<Streams>,
+    reading: Reading,
+}
+
+/// A request that has been read.
+struct Request {
+    bytes: Bytes,
+    arrived: Instant,
+    deadline: Instant,
+    /// What it takes once it is decoded, where that is much.
+    built: Option<Permit>,
 }
 
 /// A call of Send that may go on.
@@ -88,7 +109,8 @@ impl Service {
         lifecycle: Lifecycle,
     ) -> Self {
         let told = (Arc::clone(&failures), spans.clone());
-        let streams = Streams::new(config, Arc::clone(&sender), told, lifecycle.clone());
+        let reading = reading(config);
+        let streams = Streams::new(config, Arc::clone(&sender), told, lifecycle.clone(), reading.clone());
         Self {
             streams: Arc::new(streams),
             sender,
@@ -105,6 +127,7 @@ impl Service {
             },
             deadlines: Deadlines::new(&config.send),
             info: info(config),
+            reading,
         }
     }
 
@@ -112,38 +135,59 @@ impl Service {
         self.callers.admit(&self.lifecycle, request)
     }
 
-    /// Does all of a call of Send that needs no waiting. The request goes in here, so that a call that waits does not keep it.
-    fn begin(&self, request: Request<SendRequest>) -> (CallSpan, Result<Sending, Failure>) {
-        let call = traced::call_of(request.extensions());
-        let sending = self.admitted(request, &call);
-        (call, sending)
+    /// Reads the only message of a call, at most until its deadline.
+    async fn read(&self, incoming: Incoming, shape: Shape) -> Result<Request, Failure> {
+        let arrived = incoming.arrived;
+        let deadline = self.deadlines.of_call(&incoming.metadata, arrived);
+        let owner = Owner::of_call(incoming.connection());
+        let messages = incoming.messages(self.reading.clone(), owner);
+        let reading = async {
+            let message = messages.only(arrived).await?;
+            let built = self.built(owner, &message, shape).await?;
+            Ok(Request { bytes: message.shared(), arrived, deadline, built })
+        };
+        timeout_at(deadline, reading).await.unwrap_or_else(|_| {
+            let sentence = "the deadline passed before the request was whole and could be decoded";
+            Err(Failure::new(Reason::DeadlineNotWritten, sentence))
+        })
     }
 
-    fn admitted(&self, request: Request<SendRequest>, call: &CallSpan) -> Result<Sending, Failure> {
-        let arrived = Arrival::of(request.extensions());
-        let admission = self.admit(request.extensions())?;
-        let (metadata, _, message) = request.into_parts();
+    /// Counts the parts of a message, and takes what it will take once it is decoded, where that is much.
+    async fn built(&self, owner: Owner, message: &Message, shape: Shape) -> Result<Option<Permit>, Failure> {
+        let memory = &self.reading.memory;
+        let parts = scan::parts(shape, message.as_ref(), (usize::MAX, memory.built_bytes_max()));
+        parts.fit(shape, memory.built_bytes_max())?;
+        if parts.bytes <= BUILT_AT_ONCE_BYTES {
+            return Ok(None);
+        }
+        let full = |_| Failure::new(Reason::QueueFull, "too many requests wait for memory already");
+        memory.built(owner, parts.bytes).await.map(Some).map_err(full)
+    }
+
+    /// Does all of a call of Send that is over before its record is on its way: many calls may wait for long, and each keeps all
+    /// that its future ever held.
+    async fn begin(&self, incoming: Incoming, call: &CallSpan) -> Result<Sending, Failure> {
+        let admission = self.admit(&incoming.extensions)?;
+        let Request { bytes, arrived, deadline, built: _built } = self.read(incoming, Shape::Send).await?;
+        let message = proto::SendRequest::decode(bytes).map_err(|error| status::undecodable(&error))?;
         let mut record = decode::send_request(message, &self.limits, now_ms())?;
         let span = self.spans.send(call, &record);
         self.stamper(call, &span).stamp(&mut record);
-        let deadline = self.deadlines.of_call(&metadata, arrived);
         Ok(Sending { record, span, arrived, deadline, admission })
     }
 
-    async fn forward_one(
-        &self,
-        request: Request<ProcessAndForwardRequest>,
-        call: &CallSpan,
-    ) -> Result<Forwarded, Failure> {
-        let arrived = Arrival::of(request.extensions());
-        let _admission = self.admit(request.extensions())?;
-        let (metadata, _, message) = request.into_parts();
+    async fn forward_one(&self, incoming: Incoming, call: &CallSpan) -> Result<Forwarded, Failure> {
+        let _admission = self.admit(&incoming.extensions)?;
+        // What the unit takes is its own until it has ended.
+        let Request { bytes, arrived, deadline, built: _built } =
+            Box::pin(self.read(incoming, Shape::Unit)).await?;
+        let message =
+            proto::ProcessAndForwardRequest::decode(bytes).map_err(|error| status::undecodable(&error))?;
         let (outputs_max, inputs_max) = (self.unit_outputs_max, self.unit_inputs_max);
         let mut unit = decode::process_request(message, &self.limits, outputs_max, inputs_max, now_ms())?;
         let span = self.spans.outputs(call, &unit);
         let stamper = self.stamper(call, &span);
         unit.outputs.iter_mut().for_each(|record| stamper.stamp(record));
-        let deadline = self.deadlines.of_call(&metadata, arrived);
         let shown = |record: &Record| (record.topic.clone(), exemplar::trace_id(record));
         let topics: Vec<_> = unit.outputs.iter().map(shown).collect();
         let transactions = self.spans.unit(call, &unit);
@@ -166,67 +210,62 @@ impl Service {
         self.failures.one(failure, || call.trace_id());
         status::status(failure)
     }
-}
 
-#[tonic::async_trait]
-impl ProducerService for Service {
-    type SendBatchStream = Answers;
-
-    /// As `async_trait` would write it, save that what needs no waiting is done outside of the future: many calls may wait for
-    /// long, and each keeps all that its future ever held.
-    fn send<'service, 'call>(
-        &'service self,
-        request: Request<SendRequest>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<SendResponse>, Status>> + Send + 'call>>
-    where
-        'service: 'call,
-        Self: 'call,
-    {
-        let (call, sending) = self.begin(request);
-        let Sending { record, span, arrived, deadline, admission } = match sending {
-            Ok(sending) => sending,
-            Err(failure) => return Box::pin(std::future::ready(Err(self.refuse(&failure, &call)))),
-        };
+    /// Sends one record.
+    async fn send(&self, incoming: Incoming) -> Result<SendResponse, Status> {
+        let call = traced::call_of(&incoming.extensions);
+        let Sending { record, span, arrived, deadline, admission } =
+            Box::pin(self.begin(incoming, &call)).await.map_err(|failure| self.refuse(&failure, &call))?;
         let (topic, sampled) = (record.topic.clone(), exemplar::trace_id(&record));
-        Box::pin(async move {
-            let outcome = self.sender.send(record, "record", deadline).await;
-            drop(admission);
-            self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
-            span.ended(&outcome);
-            match outcome {
-                Ok(receipt) => Ok(Response::new(SendResponse { receipt: Some(encode::receipt(receipt)) })),
-                Err(failure) => Err(self.refuse(&failure, &call)),
-            }
-        })
+        let outcome = self.sender.send(record, "record", deadline).await;
+        drop(admission);
+        self.sender.metrics_of(&topic).duration(arrived.elapsed(), sampled);
+        span.ended(&outcome);
+        match outcome {
+            Ok(receipt) => Ok(SendResponse { receipt: Some(encode::receipt(receipt)) }),
+            Err(failure) => Err(self.refuse(&failure, &call)),
+        }
     }
 
-    async fn send_batch(
-        &self,
-        request: Request<Streaming<SendBatchRequest>>,
-    ) -> Result<Response<Answers>, Status> {
-        let arrived = Arrival::of(request.extensions());
-        let call = traced::call_of(request.extensions());
-        let admission = self.admit(request.extensions()).map_err(|failure| self.refuse(&failure, &call))?;
-        let ends = self.deadlines.of_stream(request.metadata(), arrived);
-        Ok(Response::new(self.streams.serve(request.into_inner(), admission, ends, call)))
+    /// Begins a stream of frames.
+    fn send_batch(&self, incoming: Incoming) -> Result<Answers, Status> {
+        let call = traced::call_of(&incoming.extensions);
+        let ends = self.deadlines.of_stream(&incoming.metadata, incoming.arrived);
+        let begun = self
+            .admit(&incoming.extensions)
+            .and_then(|admission| self.streams.serve(incoming, admission, ends, call.clone()));
+        begun.map_err(|failure| self.refuse(&failure, &call))
     }
 
-    async fn process_and_forward(
-        &self,
-        request: Request<ProcessAndForwardRequest>,
-    ) -> Result<Response<ProcessAndForwardResponse>, Status> {
-        let call = traced::call_of(request.extensions());
-        match self.forward_one(request, &call).await {
+    /// Runs a unit.
+    async fn process_and_forward(&self, incoming: Incoming) -> Result<ProcessAndForwardResponse, Status> {
+        let call = traced::call_of(&incoming.extensions);
+        match self.forward_one(incoming, &call).await {
             Ok(Forwarded { receipts, already_committed }) => {
                 let receipts = receipts.into_iter().map(encode::receipt).collect();
-                Ok(Response::new(ProcessAndForwardResponse { receipts, already_committed }))
+                Ok(ProcessAndForwardResponse { receipts, already_committed })
             }
             Err(failure) => Err(self.refuse(&failure, &call)),
         }
     }
 
-    async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
-        Ok(Response::new(self.info.clone()))
+    /// Says what the sidecar is and can do; what is asked says nothing.
+    async fn get_info(&self, incoming: Incoming) -> Result<GetInfoResponse, Status> {
+        let call = traced::call_of(&incoming.extensions);
+        match self.read(incoming, Shape::Send).await {
+            Ok(_) => Ok(self.info.clone()),
+            Err(failure) => Err(self.refuse(&failure, &call)),
+        }
+    }
+}
+
+fn reading(config: &Config) -> Reading {
+    let limits = &config.limits;
+    Reading {
+        memory: Memory::new(limits.requests_bytes_max, limits.requests_waiting_max),
+        message_bytes_max: limits.record_bytes_max.max(limits.frame_bytes_max) + MESSAGE_OVERHEAD_BYTES,
+        body_max: limits.body_max,
+        memory_wait_max: config.send.timeout,
     }
 }
 

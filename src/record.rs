@@ -16,6 +16,10 @@ pub const TIMESTAMP_MS_MAX: i64 = 253_402_300_799_999;
 pub const MESSAGE_ID_BYTES_MAX: usize = 256;
 /// The header whose text decides the partition under `tenant-md5`.
 pub const TENANT_HEADER: &str = "tenant-id";
+/// So many headers are within what every record costs.
+const HEADERS_FEW: usize = 8;
+/// What a header costs beside its text, in bytes: ours, and librdkafka's copy.
+const HEADER_OVERHEAD_BYTES: usize = 160;
 
 /// A topic name that Kafka accepts: 1 to 249 of `a-z A-Z 0-9 . _ -`, neither `.` nor `..`; cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +178,13 @@ impl Record {
             + self.headers.iter().map(Header::bytes).sum::<usize>()
     }
 
+    /// Returns what the record takes of the queue's bytes: those that count against the limits, and what many headers cost
+    /// beside their texts.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.bytes() + self.headers.len().saturating_sub(HEADERS_FEW) * HEADER_OVERHEAD_BYTES
+    }
+
     /// Returns the value of the first header of that name; the inner `None` is a null value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<Option<&Bytes>> {
@@ -221,6 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn many_small_headers_count_in_the_queue() {
+        let header = Header { name: "n".into(), value: None };
+        let record = Record {
+            topic: Topic::parse("orders").unwrap(),
+            key: None,
+            value: None,
+            headers: vec![header; HEADERS_FEW + 100],
+            partition: None,
+            timestamp_ms: 1,
+            message_id: None,
+        };
+        assert_eq!(record.queued_bytes(), record.bytes() + 100 * HEADER_OVERHEAD_BYTES);
+    }
+
+    #[test]
     fn debug_prints_hold_no_contents() {
         let record = Record {
             topic: Topic::parse("orders").unwrap(),
@@ -232,6 +258,7 @@ mod tests {
             message_id: None,
         };
         assert_eq!(record.bytes(), 10 + 12 + 1 + 13);
+        assert_eq!(record.queued_bytes(), record.bytes());
         assert!(!format!("{record:?}").contains("secret"));
     }
 }

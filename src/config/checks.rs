@@ -20,6 +20,7 @@ const ORDERED: &[(&str, &str)] = &[
     // A frame that is larger than its stream's window could never be taken.
     ("frame_records_max", "window_records"),
     ("frame_bytes_max", "window_bytes"),
+    ("frame_bytes_max", "requests_bytes_max"),
     ("stream_window_bytes", "connection_window_bytes"),
     ("kafka.retry_backoff_ms", "kafka.retry_backoff_ms_max"),
     ("kafka.reconnect_backoff_ms", "kafka.reconnect_backoff_ms_max"),

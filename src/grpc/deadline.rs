@@ -8,24 +8,6 @@ use tonic::metadata::MetadataMap;
 
 use crate::config;
 
-/// When a call's headers arrived: tonic counts `grpc-timeout` from then, so ours must not begin later.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival(Instant);
-
-impl Arrival {
-    /// Takes the time now.
-    #[must_use]
-    pub fn now() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Returns the time that was kept with the call, else now.
-    #[must_use]
-    pub fn of(extensions: &http::Extensions) -> Instant {
-        extensions.get::<Self>().map_or_else(Instant::now, |arrival| arrival.0)
-    }
-}
-
 /// The numbers that deadlines are made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {

@@ -22,8 +22,6 @@ pub const CONTENT_TYPE_JSON: &str = "application/json";
 
 /// The last second of the year 9999, the greatest that a `google.protobuf.Timestamp` may hold.
 const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
-/// What tonic reads a message into at least, in bytes (`DEFAULT_CODEC_BUFFER_SIZE` of tonic 0.14).
-const READ_BUFFER_BYTES: usize = 8 * 1024;
 const NANOS_PER_MS: i64 = 1_000_000;
 const MS_PER_SECOND: i64 = 1_000;
 
@@ -91,20 +89,19 @@ pub fn send_request(
     }
 }
 
-/// Takes a small key and value off the buffer that the call was read into, all of which would stay for as long as they do. The
-/// records of a frame share theirs, and most of them end together.
+/// Takes a record off the message that it was read from, all of which would stay for as long as it does. What it holds then is
+/// what the pipeline counts. The records of a frame share theirs, which is counted until the last of them has ended.
 fn apart(record: Record) -> Record {
-    let apart = |bytes: Bytes| {
-        if bytes.len() < READ_BUFFER_BYTES / 2 { Bytes::copy_from_slice(&bytes) } else { bytes }
-    };
-    Record { key: record.key.map(apart), value: record.value.map(apart), ..record }
+    let apart = |bytes: Bytes| if bytes.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&bytes) };
+    let headers = record.headers.into_iter();
+    let headers = headers.map(|Header { name, value }| Header { name, value: value.map(apart) }).collect();
+    Record { key: record.key.map(apart), value: record.value.map(apart), headers, ..record }
 }
 
 /// Reads the records of a frame: each is a record or its own failure. What is wrong with the frame fails each of its records.
 pub fn frame(
     request: proto::SendBatchRequest,
     limits: &RecordLimits,
-    records_max: usize,
     now_ms: i64,
 ) -> Vec<Result<Record, Failure>> {
     let mut of_frame = Violations::default();
@@ -114,9 +111,6 @@ pub fn frame(
         .is_some_and(|timeout| Duration::try_from(timeout).map_or(true, |timeout| timeout.is_zero()))
     {
         of_frame.add("timeout", "must be more than zero and a valid duration");
-    }
-    if request.records.len() > records_max {
-        of_frame.add("records", format_args!("must be at most {records_max}"));
     }
     let refused = match durability {
         Some(durability) if of_frame.is_empty() => spool_is_not_asked(durability).err(),

@@ -9,17 +9,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::sync::watch;
-use tonic::codec::CompressionEncoding;
 use tonic_health::server::health_reporter;
 use tonic_reflection::server::Builder;
 use tower::Layer as _;
 
 pub use tonic::service::Routes;
 
-use super::{
-    Service, calls::TellCalls, health, proto, proto::producer_service_server::ProducerServiceServer,
-    refusal::Mapped,
-};
+use super::{Service, calls::TellCalls, health, methods::Methods, proto};
 use crate::{
     config::Limits,
     connections::{Attended, Greeting, Peer, Port, Rules, listener::Listener},
@@ -28,8 +24,8 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// What a message may have beside its records: field numbers, lengths, the names of its parts. In bytes.
-const MESSAGE_OVERHEAD_BYTES: usize = 65_536;
+/// The largest message to health and reflection, in bytes: they carry names.
+const NAMES_BYTES_MAX: usize = 4_096;
 /// How many streams that the caller reset may wait to be noticed before the connection is closed (h2's guard against rapid
 /// resets). Callers that cancel many calls at once are honest here: one process beside us.
 const RESET_STREAMS_PENDING_MAX: usize = 4_096;
@@ -50,23 +46,23 @@ pub enum ServerError {
 /// Where reflection refuses the descriptors.
 pub async fn routes(
     service: Service,
-    limits: &Limits,
     reflection: bool,
     readiness: watch::Receiver<Readiness>,
     tasks: &Tasks,
 ) -> Result<Routes, ServerError> {
-    let message_bytes_max = limits.record_bytes_max.max(limits.frame_bytes_max) + MESSAGE_OVERHEAD_BYTES;
-    let producer = ProducerServiceServer::from_arc(Arc::new(service))
-        .max_decoding_message_size(message_bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip);
     let (reporter, health_service) = health_reporter();
     // tonic starts the whole server as serving; nothing is, until Kafka has been reached.
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     tasks.spawn_vital("health", health::follow(reporter, readiness));
     let mut routes = Routes::builder();
-    routes.add_service(Mapped::new(producer)).add_service(health_service);
+    routes
+        .add_service(Methods::new(service))
+        .add_service(health_service.max_decoding_message_size(NAMES_BYTES_MAX));
     if reflection {
-        routes.add_service(descriptors().build_v1()?).add_service(descriptors().build_v1alpha()?);
+        let (v1, v1alpha) = (descriptors().build_v1()?, descriptors().build_v1alpha()?);
+        routes
+            .add_service(v1.max_decoding_message_size(NAMES_BYTES_MAX))
+            .add_service(v1alpha.max_decoding_message_size(NAMES_BYTES_MAX));
     }
     Ok(routes.routes())
 }

@@ -2,7 +2,7 @@
 //! Must never decide anything: reason, persistence and remedy are the failure's, and what does not fit into a trailer is cut and counted.
 
 mod documentation;
-mod transport;
+mod undecodable;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,7 @@ use tonic::{
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 pub(super) use self::documentation::code_name;
-pub use self::{documentation::errors_markdown, transport::refused_by_transport};
+pub use self::{documentation::errors_markdown, undecodable::undecodable};
 use super::proto::{self, ErrorReason, RecordError};
 use crate::failure::{Failure, Fault, Reason, Remedy, Violation};
 
@@ -75,6 +75,22 @@ pub fn record_error(failure: &Failure) -> RecordError {
         retry_after: retry_delay(failure).and_then(|delay| delay.try_into().ok()),
         metadata: metadata.map(|(name, value)| (name.to_owned(), cut(&value))).collect(),
     }
+}
+
+/// Makes the status of a method that this version does not have: the only error without details.
+#[must_use]
+pub fn unimplemented(method: &str) -> Status {
+    Status::unimplemented(format!("{method} is not built in this version"))
+}
+
+/// Makes the status of a request in an encoding that this version does not know.
+#[must_use]
+pub fn unknown_encoding(encoding: &str) -> Status {
+    let mut status = Status::unimplemented(cut_to_trailer(&format!(
+        "the request is compressed with `{encoding}`, and the sidecar knows gzip alone"
+    )));
+    status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("gzip,identity"));
+    status
 }
 
 /// Returns a reason's gRPC code and its name on the wire, as the contract's table pairs them.

@@ -2,43 +2,46 @@
 //! Must never end a stream for what is wrong with a record, and never hold more than its window and its buffer.
 //!
 //! A stream is one task of three parts: `read` takes frames off the connection into a bounded buffer, `submit` takes them
-//! through the window into the pipeline, `respond` awaits their outcomes and answers, all three in the order of the frames.
+//! through the window, decodes them and hands them to the pipeline, `respond` awaits their outcomes and answers, all three in the
+//! order of the frames. What a frame takes is counted in the memory of all requests (`memory.rs`) until it is answered.
 //! When the caller goes away the task ends, and dropping what it holds withdraws what can still be taken out.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod answers;
+mod room;
 
-use parking_lot::Mutex;
+pub use self::answers::Answers;
+
+use std::{sync::Arc, time::Duration};
+
 use prost::Message as _;
 use tokio::{
-    sync::{
-        OwnedSemaphorePermit, Semaphore,
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
-    },
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use self::{
+    answers::Answer,
+    room::{Room, Window, no_room, permits},
+};
 use super::{
     admission::Admission,
     deadline::Deadlines,
     decode::{self, RecordLimits},
     encode,
     exemplar::{FirstSampled, first_sampled},
+    memory::Owner,
+    messages::{Message, Messages, Reading},
+    methods::Incoming,
     now_ms,
     proto::{SendBatchRequest, SendBatchResponse},
+    scan::{self, Parts, Shape},
     stamp::Stamper,
     status, traced,
 };
 use crate::{
     config::{Config, Limits},
-    connections::caller::inherit,
-    failure::{Failure, Reason},
+    failure::{Failure, Reason, Violation},
     lifecycle::{Lifecycle, Phase},
     pipeline::{Outcome, accepting::Content, batch::Batch, send::Sender},
     record::{Record, Topic},
@@ -49,11 +52,8 @@ use crate::{
     },
 };
 
-/// Answers that wait for the connection to take them.
-const ANSWERS_MAX: usize = 4;
 /// What a frame counts in the buffer at least, in bytes: tiny ones cost more than their text.
 const FRAME_BYTES_MIN: usize = 256;
-
 /// What all streams share.
 #[derive(Debug)]
 pub struct Streams {
@@ -64,19 +64,24 @@ pub struct Streams {
     deadlines: Deadlines,
     records: RecordLimits,
     limits: Limits,
+    reading: Reading,
+    open: Arc<Semaphore>,
 }
 
-/// The answers of a stream, then its end.
-#[derive(Debug)]
-pub struct Answers {
-    receiver: mpsc::Receiver<SendBatchResponse>,
-    /// Set before the task drops its sender, where the stream does not end with OK.
-    end: Arc<Mutex<Option<Status>>>,
+/// What a frame says of itself; its records are skipped.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Head {
+    #[prost(uint64, tag = "1")]
+    sequence: u64,
+    #[prost(message, optional, tag = "4")]
+    timeout: Option<prost_types::Duration>,
 }
 
 /// A frame in the buffer.
 struct Frame {
-    request: SendBatchRequest,
+    message: Message,
+    head: Head,
+    parts: Parts,
     arrived: Instant,
     _buffer: OwnedSemaphorePermit,
 }
@@ -88,7 +93,7 @@ struct Flight {
     batch: Batch,
     span: SendSpan,
     sampled: Option<FirstSampled>,
-    _window: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    room: Option<Room>,
 }
 
 /// Why no more frames are read.
@@ -96,7 +101,7 @@ enum End {
     HalfClosed,
     Draining,
     Deadline,
-    Refused(Box<Status>),
+    Refused(Failure),
 }
 
 /// Why answering ended.
@@ -113,8 +118,11 @@ impl Streams {
         sender: Arc<Sender>,
         (failures, spans): (Arc<Failures>, Spans),
         lifecycle: Lifecycle,
+        reading: Reading,
     ) -> Self {
         Self {
+            reading,
+            open: Arc::new(Semaphore::new(config.limits.streams_max)),
             sender,
             failures,
             spans,
@@ -129,43 +137,48 @@ impl Streams {
     }
 
     /// Serves a stream on a task of its own, which ends when all is answered or the answers are dropped.
-    pub fn serve(
+    ///
+    /// # Errors
+    /// `QUEUE_FULL` where there are as many streams as may be.
+    pub(super) fn serve(
         self: &Arc<Self>,
-        inbound: Streaming<SendBatchRequest>,
+        incoming: Incoming,
         admission: Admission,
         ends: Option<Instant>,
         call: CallSpan,
-    ) -> Answers {
-        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        let end = Arc::new(Mutex::new(None));
-        let (streams, told) = (Arc::clone(self), Arc::clone(&end));
-        self.sender.tasks().spawn(
-            "stream",
-            inherit(async move {
-                let _admission = admission;
-                tokio::select! {
-                    ended = streams.run(inbound, &answers, (ends, &call)) => *told.lock() = ended,
-                    () = answers.closed() => {}
-                }
-            }),
-        );
-        Answers { receiver, end }
+    ) -> Result<Answers, Failure> {
+        let open = Arc::clone(&self.open).try_acquire_owned().map_err(|_full| {
+            let sentence = format!("{} streams are open already", self.limits.streams_max);
+            Failure::new(Reason::QueueFull, sentence)
+        })?;
+        let owner = self.reading.memory.stream(incoming.connection());
+        let inbound = incoming.messages(self.reading.clone(), owner);
+        let streams = Arc::clone(self);
+        Ok(Answers::of(self.sender.tasks(), async move |answers| {
+            let _held = (admission, open);
+            streams.run((inbound, owner), &answers, (ends, &call)).await
+        }))
     }
 
     /// Runs the three parts; returns the status to end with, none for OK.
     async fn run(
         &self,
-        inbound: Streaming<SendBatchRequest>,
-        answers: &mpsc::Sender<SendBatchResponse>,
+        (inbound, owner): (Messages, Owner),
+        answers: &mpsc::Sender<Answer>,
         (ends, call): (Option<Instant>, &CallSpan),
     ) -> Option<Status> {
-        // Neither queue needs a bound of its own: frames hold permits of the buffer, flights of the window.
-        let (frames, buffered) = mpsc::unbounded_channel();
-        let (flights, flying) = mpsc::unbounded_channel();
+        // As many as their permits allow: each frame holds some of the buffer, each flight some of the window. What waits is boxed,
+        // because a queue has room for 32 at once: an idle stream would pay for them.
+        let (frames, buffered) = mpsc::channel(self.limits.stream_buffer_bytes.div_ceil(FRAME_BYTES_MIN));
+        let (flights, flying) = mpsc::channel(self.limits.window_records);
         let taking_in = async {
-            let (end, ()) =
-                tokio::join!(self.read(inbound, frames, ends), self.submit(buffered, flights, (ends, call)));
-            end
+            let reading = self.read(inbound, frames, ends);
+            let submitting = self.submit((buffered, owner), flights, (ends, call));
+            tokio::pin!(reading, submitting);
+            tokio::select! {
+                end = &mut reading => submitting.await.map_or(end, End::Refused),
+                refused = &mut submitting => refused.map_or(End::HalfClosed, End::Refused),
+            }
         };
         let answering = self.respond(flying, answers, call);
         tokio::pin!(taking_in, answering);
@@ -187,14 +200,14 @@ impl Streams {
                 let sentence = "the call's own deadline ended the stream";
                 Some(self.refuse(&Failure::new(Reason::DeliveryUnknownAtDeadline, sentence), call))
             }
-            (Answered::All, Some(End::Refused(status))) => Some(*status),
+            (Answered::All, Some(End::Refused(failure))) => Some(self.refuse(&failure, call)),
         }
     }
 
     async fn read(
         &self,
-        mut inbound: Streaming<SendBatchRequest>,
-        frames: UnboundedSender<Frame>,
+        mut inbound: Messages,
+        frames: mpsc::Sender<Box<Frame>>,
         ends: Option<Instant>,
     ) -> End {
         let buffer = Arc::new(Semaphore::new(self.limits.stream_buffer_bytes));
@@ -211,70 +224,88 @@ impl Streams {
                 biased;
                 _ = phase.wait_for(|phase| *phase == Phase::Draining) => return End::Draining,
                 () = &mut ended => return End::Deadline,
-                message = inbound.message() => message,
+                message = inbound.next() => message,
             };
-            let request = match message {
-                Ok(Some(request)) => request,
+            let message = match message {
+                Ok(Some(message)) => message,
                 Ok(None) => return End::HalfClosed,
-                Err(status) => return End::Refused(Box::new(status::refused_by_transport(status))),
+                Err(failure) if failure.reason() == Reason::CancelledByCaller => return End::HalfClosed,
+                Err(failure) => return End::Refused(failure),
+            };
+            let (head, parts) = match self.looked_at(&message) {
+                Ok(seen) => seen,
+                Err(failure) => return End::Refused(failure),
             };
             let arrived = Instant::now();
-            let bytes = request.encoded_len().clamp(FRAME_BYTES_MIN, self.limits.stream_buffer_bytes);
+            let bytes = message.length().clamp(FRAME_BYTES_MIN, self.limits.stream_buffer_bytes);
             let Ok(permit) = Arc::clone(&buffer).acquire_many_owned(permits(bytes)).await else {
                 return End::HalfClosed;
             };
-            if frames.send(Frame { request, arrived, _buffer: permit }).is_err() {
+            if frames.send(Box::new(Frame { message, head, parts, arrived, _buffer: permit })).await.is_err()
+            {
                 return End::HalfClosed;
             }
         }
     }
 
-    async fn submit(
-        &self,
-        mut frames: UnboundedReceiver<Frame>,
-        flights: UnboundedSender<Flight>,
-        (ends, call): (Option<Instant>, &CallSpan),
-    ) {
-        let records_window = Arc::new(Semaphore::new(self.limits.window_records));
-        let bytes_window = Arc::new(Semaphore::new(self.limits.window_bytes));
-        while let Some(Frame { request, arrived, _buffer }) = frames.recv().await {
-            let sequence = request.sequence;
-            let asked = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
-            let deadline = self.deadlines.of_frame(asked, arrived);
-            let deadline = ends.map_or(deadline, |ends| deadline.min(ends));
-            let (records, span) = self.decode(request, call);
-            let bytes: usize = records.iter().flatten().map(Record::bytes).sum();
-            let count = records.len().min(self.limits.window_records);
-            let sampled = first_sampled(&records);
-            let window = async {
-                let records = Arc::clone(&records_window).acquire_many_owned(permits(count)).await.ok()?;
-                let bytes = bytes.min(self.limits.window_bytes);
-                Some((records, Arc::clone(&bytes_window).acquire_many_owned(permits(bytes)).await.ok()?))
-            };
-            let window = timeout_at(deadline, window).await.ok().flatten();
-            let records: Vec<_> = match window {
-                Some(_) => records,
-                None => records
-                    .into_iter()
-                    .map(|record| record.and_then(|record| Err(no_window(&record))))
-                    .collect(),
-            };
-            let batch = Batch::accept(
-                &self.sender,
-                records,
-                |index| format!("records[{index}]"),
-                (Content::Records, deadline),
-            )
-            .await;
-            let flight = Flight { sequence, arrived, batch, span, sampled, _window: window };
-            if flights.send(flight).is_err() {
-                return;
-            }
+    /// Refuses a frame that has too many records, or would take too much.
+    fn looked_at(&self, message: &Message) -> Result<(Head, Parts), Failure> {
+        let (records_max, bytes_max) = (self.limits.frame_records_max, self.reading.memory.built_bytes_max());
+        let parts = scan::parts(Shape::Frame, message.as_ref(), (records_max, bytes_max));
+        if parts.records > records_max {
+            let description = format!("must be at most {records_max} in a frame, and are more");
+            return Err(Failure::invalid(vec![Violation { field: "records".to_owned(), description }], 1));
         }
+        parts.fit(Shape::Frame, bytes_max)?;
+        let head = Head::decode(message.as_ref()).map_err(|error| status::undecodable(&error))?;
+        Ok((head, parts))
     }
 
-    fn decode(&self, request: SendBatchRequest, call: &CallSpan) -> (Vec<Result<Record, Failure>>, SendSpan) {
-        let mut records = decode::frame(request, &self.records, self.limits.frame_records_max, now_ms());
+    /// Returns why a frame cannot be decoded, where one could not; those before it are on their way.
+    async fn submit(
+        &self,
+        (mut frames, owner): (mpsc::Receiver<Box<Frame>>, Owner),
+        flights: mpsc::Sender<Box<Flight>>,
+        (ends, call): (Option<Instant>, &CallSpan),
+    ) -> Option<Failure> {
+        let window = Window::new(&self.limits);
+        while let Some(frame) = frames.recv().await {
+            let Frame { message, head, parts, arrived, _buffer } = *frame;
+            let asked = head.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+            let deadline = self.deadlines.of_frame(asked, arrived);
+            let deadline = ends.map_or(deadline, |ends| deadline.min(ends));
+            let memory = (&*self.reading.memory, owner);
+            let room = timeout_at(deadline, window.room(&parts, message.length(), memory));
+            let mut room = room.await.ok().flatten();
+            let (records, span) = match room {
+                Some(_) => match self.decode(message, call) {
+                    Ok(decoded) => decoded,
+                    Err(failure) => return Some(failure),
+                },
+                None => (vec![Err(no_room()); parts.records], self.spans.frame(call, std::iter::empty())),
+            };
+            let sampled = first_sampled(&records);
+            let path = |index| format!("records[{index}]");
+            let batch = Batch::accept(&self.sender, records, path, (Content::Records, deadline)).await;
+            if let Some(room) = &mut room {
+                room.accepted(parts.records);
+            }
+            let flight = Flight { sequence: head.sequence, arrived, batch, span, sampled, room };
+            if flights.send(Box::new(flight)).await.is_err() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn decode(
+        &self,
+        message: Message,
+        call: &CallSpan,
+    ) -> Result<(Vec<Result<Record, Failure>>, SendSpan), Failure> {
+        let request =
+            SendBatchRequest::decode(message.shared()).map_err(|error| status::undecodable(&error))?;
+        let mut records = decode::frame(request, &self.records, now_ms());
         let span = self.spans.frame(call, records.iter().flatten());
         // Each frame is a piece of work of its own, and its records belong together.
         let trace = span.context().cloned().unwrap_or_else(traced::new_trace);
@@ -282,23 +313,24 @@ impl Streams {
         for record in records.iter_mut().flatten() {
             stamper.stamp(record);
         }
-        (records, span)
+        Ok((records, span))
     }
 
     async fn respond(
         &self,
-        mut flights: UnboundedReceiver<Flight>,
-        answers: &mpsc::Sender<SendBatchResponse>,
+        mut flights: mpsc::Receiver<Box<Flight>>,
+        answers: &mpsc::Sender<Answer>,
         call: &CallSpan,
     ) -> Answered {
-        while let Some(Flight { sequence, arrived, batch, span, sampled, _window }) = flights.recv().await {
+        while let Some(flight) = flights.recv().await {
+            let Flight { sequence, arrived, batch, span, sampled, room } = *flight;
             let outcomes = batch.outcomes().await;
             let trace_id = || span.trace_id().or_else(|| call.trace_id());
             self.observe(&outcomes, arrived.elapsed(), sampled, trace_id);
             span.ended_with(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()));
             let results = outcomes.into_iter().map(encode::result).collect();
             let answer = SendBatchResponse { sequence, results };
-            match timeout(self.limits.responses_not_read, answers.send(answer)).await {
+            match timeout(self.limits.responses_not_read, answers.send((answer, room))).await {
                 Ok(Ok(())) => {}
                 // The caller is gone; the task is about to end.
                 Ok(Err(_)) => return Answered::All,
@@ -340,30 +372,6 @@ impl Streams {
         self.failures.one(failure, || call.trace_id());
         status::status(failure)
     }
-}
-
-// === impl Answers ===
-
-impl Stream for Answers {
-    type Item = Result<SendBatchResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.receiver.poll_recv(context) {
-            Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
-            Poll::Ready(None) => Poll::Ready(self.end.lock().take().map(Err)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-fn permits(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn no_window(record: &Record) -> Failure {
-    let sentence =
-        "the frame's time ran out before the stream's window had room; the record was not handed over";
-    Failure::new(Reason::DeadlineNotWritten, sentence).topic(&record.topic)
 }
 
 fn not_read(bound: Duration) -> Failure {

@@ -173,9 +173,9 @@ impl<'a> Accepting<'a> {
     fn share(&self, record: &Record) -> Result<Share, Failure> {
         let budget = &self.sender.budget;
         match self.content {
-            Content::DeadLetters => Ok(budget.take_for_letter(record.bytes())),
+            Content::DeadLetters => Ok(budget.take_for_letter(record.queued_bytes())),
             Content::Records => {
-                let mut share = budget.take(record.bytes())?;
+                let mut share = budget.take(record.queued_bytes())?;
                 if let Some(tenant) = record.header(TENANT_HEADER).flatten() {
                     share.hold_of_tenant(tenant)?;
                 }

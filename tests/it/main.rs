@@ -136,6 +136,7 @@ const ALONE: &[&[Test]] = &[
     copy::TESTS,
     around::crowd::TESTS,
     around::outage::TESTS,
+    attacks::memory::TESTS,
     clients::TESTS,
     clients::retrying::TESTS,
     clients::copy::TESTS,

@@ -3,7 +3,7 @@
 
 mod cases;
 mod expected;
-mod wire;
+pub mod wire;
 
 use std::{collections::BTreeSet, sync::Mutex};
 

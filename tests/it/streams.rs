@@ -23,6 +23,7 @@ use crate::client::{
 crate::tests!(
     two_hundred_thousand_records_over_four_streams,
     what_is_wrong_with_a_frame_fails_its_records_and_not_the_stream,
+    a_frame_beyond_a_limit_ends_its_stream_behind_those_before_it,
     a_frames_time_bounds_its_records,
     the_order_holds_around_records_that_are_too_large,
     callers_that_vanish_or_idle_leave_nothing_behind,
@@ -225,7 +226,7 @@ fn what_is_wrong_with_a_frame_fails_its_records_and_not_the_stream() {
     let good = || text(&topic, "0-1");
     let timeout = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let frames = vec![
-        frame(1, (0..1001).map(|_| good()).collect()),
+        frame(1, vec![ProducerRecord::default(), good()]),
         SendBatchRequest { timeout: timeout(-1), ..frame(2, vec![good()]) },
         SendBatchRequest { durability: 99, ..frame(3, vec![good()]) },
         SendBatchRequest { durability: 2, ..frame(4, vec![good()]) },
@@ -236,15 +237,44 @@ fn what_is_wrong_with_a_frame_fails_its_records_and_not_the_stream() {
     end.unwrap();
     let first = |index: usize| error(&answers[index].results[0]).cloned().unwrap_or_default();
     let seen = |index: usize| (first(index).reason(), first(index).metadata.get("field").cloned());
-    assert!(answers[0].results.iter().all(|result| error(result).is_some()));
-    assert_eq!(seen(0), (ErrorReason::InvalidRecord, Some("records".into())));
+    assert_eq!(seen(0), (ErrorReason::InvalidRecord, Some("records[0].topic".into())));
+    assert!(error(&answers[0].results[1]).is_none());
     assert_eq!(seen(1), (ErrorReason::InvalidRecord, Some("timeout".into())));
     assert_eq!(seen(2), (ErrorReason::InvalidRecord, Some("durability".into())));
     assert_eq!(seen(3).0, ErrorReason::SpoolNotConfigured);
     assert_eq!(answers[4].results.len(), 0);
     assert_eq!(seen(5), (ErrorReason::InvalidRecord, Some("records[0].partition".into())));
     assert!(error(&answers[5].results[1]).is_none());
-    assert_eq!(read_topic(Cluster::shared(), &topic).len(), 1);
+    assert_eq!(read_topic(Cluster::shared(), &topic).len(), 2);
+}
+
+fn a_frame_beyond_a_limit_ends_its_stream_behind_those_before_it() {
+    let topic = Cluster::shared().create_topic("beyond", 1, &[]);
+    let good = || text(&topic, "0-1");
+    let (many, large) = (vec![good(); 1_001], vec![text(&topic, &"x".repeat(900_000)); 5]);
+    for (beyond, reason, said) in
+        [(many, "INVALID_RECORD", ["1000", "frame"]), (large, "RECORD_TOO_LARGE", ["4259840", "limit"])]
+    {
+        let (answers, end) = run(async {
+            let (frames, mut incoming) = open(&shared_address()).await;
+            frames.send(frame(1, vec![good()])).await.unwrap();
+            frames.send(frame(2, beyond)).await.unwrap();
+            frames.send(frame(3, vec![good()])).await.unwrap();
+            let mut answers = Vec::new();
+            loop {
+                match incoming.message().await {
+                    Ok(answer) => answers.push(answer.expect("the stream does not end with OK")),
+                    Err(status) => return (answers, status),
+                }
+            }
+        });
+        assert_eq!(answers.iter().map(|answer| answer.sequence).collect::<Vec<_>>(), [1]);
+        assert!(error(&answers[0].results[0]).is_none());
+        Refusal::of(&end).expect(Code::InvalidArgument, reason, "NO");
+        assert!(said.iter().all(|said| end.message().contains(said)), "{end:?}");
+    }
+    // Neither what was beyond the limit nor what came after it.
+    assert_eq!(read_topic(Cluster::shared(), &topic).len(), 2);
 }
 
 fn a_frames_time_bounds_its_records() {
@@ -273,7 +303,7 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
     const IDLE: usize = 5_000;
     const VANISHING: usize = 500;
     let topic = Cluster::shared().create_topic("vanish", 3, &[]);
-    let sidecar = over_tls().start();
+    let sidecar = over_tls().env("SIDECAR_STREAMS_MAX", "6000").start();
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async { send(&connect(&address), text(&topic, "warm")).await.unwrap() });

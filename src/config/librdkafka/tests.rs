@@ -35,7 +35,7 @@ fn the_defaults_become_these_properties() {
         ("max.in.flight.requests.per.connection", "5"),
         ("message.max.bytes", "1065536"),
         ("message.timeout.ms", "300000"),
-        ("queue.buffering.max.kbytes", "82944"),
+        ("queue.buffering.max.kbytes", "62464"),
         ("queue.buffering.max.messages", "110000"),
         ("reconnect.backoff.max.ms", "1000"),
         ("reconnect.backoff.ms", "50"),

@@ -10,6 +10,7 @@ pub(super) fn settings() -> Vec<Setting> {
     let mut settings = service();
     settings.extend(sending());
     settings.extend(limits());
+    settings.extend(requests());
     settings.extend(connections());
     settings.extend(windows());
     settings.extend(admin());
@@ -98,10 +99,10 @@ fn sending() -> Vec<Setting> {
         ),
         Setting::number(
             "queue_bytes_max",
-            67_108_864,
+            50_331_648,
             (1_048_576, 8_589_934_592),
             "bytes",
-            "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL. Shared as the records are.",
+            "The most bytes of records accepted and not yet answered; beyond it, QUEUE_FULL. Shared as the records are. Kafka's client has a copy, so that they take twice as much memory.",
         ),
         Setting::number(
             "deduplication.message_ids_max",
@@ -135,14 +136,14 @@ fn limits() -> Vec<Setting> {
             1000,
             (1, 1000),
             "records",
-            "The most records of a frame of SendBatch. At most `window_records`.",
+            "The most records of a frame of SendBatch; one with more ends its stream with INVALID_RECORD. At most `window_records`.",
         ),
         Setting::number(
             "frame_bytes_max",
             4_194_304,
             (1024, 67_108_864),
             "bytes",
-            "The largest message of a caller: a frame of SendBatch, or a call. At least `record_bytes_max`, at most `queue_bytes_max`.",
+            "The largest message of a caller: a frame of SendBatch, or a call, also once gzip has unpacked it. A larger one is RECORD_TOO_LARGE, and ends its stream. At least `record_bytes_max`, at most `queue_bytes_max`.",
         ),
         Setting::number(
             "window_records",
@@ -175,11 +176,45 @@ fn limits() -> Vec<Setting> {
     ]
 }
 
+/// What requests may take of the process while they are read and until they are answered.
+fn requests() -> Vec<Setting> {
+    vec![
+        Setting::number(
+            "requests_bytes_max",
+            100_663_296,
+            (8_388_608, 8_589_934_592),
+            "bytes",
+            "The memory of all requests from their first byte until they are answered or in the queue: small bodies get two eighths, those beyond 64 KiB three, what gzip unpacks one, decoded messages two. A request waits for its part before it is read. A request that would take more than its two eighths once it is decoded is INVALID_RECORD.",
+        ),
+        Setting::number(
+            "requests_waiting_max",
+            128,
+            (1, 100_000),
+            "requests",
+            "The most requests that wait for each part of `requests_bytes_max`; beyond it, QUEUE_FULL. One waits at most `send_timeout_ms`, then QUEUE_FULL.",
+        ),
+        Setting::number(
+            "body_ms_max",
+            10_000,
+            (100, HOUR_MS),
+            "ms",
+            "How long a call, or a frame from its first byte, may take until it is whole; beyond it, DEADLINE_NOT_WRITTEN. Waiting for memory does not count, and neither does the pause between two frames.",
+        ),
+        Setting::number(
+            "streams_max",
+            256,
+            (1, 100_000),
+            "streams",
+            "The most SendBatch streams at once, all connections together; beyond it, QUEUE_FULL.",
+        ),
+    ]
+}
+
 fn connections() -> Vec<Setting> {
     vec![
         Setting::number(
             "callers_max",
-            16_384,
+            8192,
             (1024, 1_000_000),
             "calls",
             "The most calls in progress at once, all connections together; beyond it, QUEUE_FULL. One connection gets at most as many as are free: half of them if all others are idle.",

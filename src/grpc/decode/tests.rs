@@ -321,14 +321,17 @@ proptest! {
 }
 
 #[test]
-fn a_calls_small_key_and_value_do_not_keep_what_they_were_read_from() {
-    let buffer = Bytes::from(vec![7; READ_BUFFER_BYTES]);
+fn a_calls_record_does_not_keep_what_it_was_read_from() {
+    let buffer = Bytes::from(vec![7; 8_192]);
+    let header = proto::Header { name: "n".to_owned(), content: Some(Content::Value(buffer.slice(..5))) };
     let record = send(ProducerRecord {
         record_key: Some(RecordKey::Key(buffer.slice(..3))),
-        payload: Some(Payload::Value(buffer.slice(..100))),
+        payload: Some(Payload::Value(buffer.slice(..900))),
+        headers: vec![header],
         ..input()
     })
     .unwrap();
     assert!(buffer.is_unique());
-    assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&[7; 3][..]), Some(&[7; 100][..])));
+    assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&[7; 3][..]), Some(&[7; 900][..])));
+    assert_eq!(record.header("n"), Some(Some(&Bytes::from_static(&[7; 5]))));
 }

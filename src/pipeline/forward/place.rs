@@ -22,7 +22,7 @@ impl Forwarder {
     pub(super) async fn place(&self, unit: &Arc<Unit>, deadline: Instant) -> Result<Placed, Failure> {
         let mut shares = Vec::with_capacity(unit.outputs.len());
         for (index, record) in unit.outputs.iter().enumerate() {
-            let share = self.sender.share(record.bytes());
+            let share = self.sender.share(record.queued_bytes());
             shares.push(share.map_err(|failure| failure.topic(&record.topic).field(output(index)))?);
         }
         self.look_up(unit, deadline).await?;
