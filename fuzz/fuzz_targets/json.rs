@@ -78,10 +78,11 @@ fn is_same(value: &Value, read: &serde_json::Value) -> bool {
         (Some(Kind::NullValue(_)), serde_json::Value::Null) => true,
         (Some(Kind::BoolValue(value)), serde_json::Value::Bool(read)) => value == read,
         (Some(Kind::NumberValue(value)), serde_json::Value::Number(read)) => {
-            // serde_json reads the last digit of some doubles wrongly; the standard library does not.
-            let is_whole = read.as_f64().is_some_and(|number| number.fract() == 0.0);
-            let same = read.as_f64().is_some_and(|read| (read - value).abs() <= value.abs() * f64::EPSILON);
-            same && (!is_whole || read.as_f64() == Some(*value))
+            // serde_json may miss a double by its last digits, the smallest by more; the standard library does not.
+            let text = json::text(&Value { kind: Some(Kind::NumberValue(*value)) }, &mut |_, _| ());
+            let exact = String::from_utf8(text).ok().and_then(|text| text.parse().ok()) == Some(*value);
+            let is_near = |read: f64| (read - value).abs() <= value.abs() * 1e-9 + f64::MIN_POSITIVE;
+            exact && read.as_f64().is_some_and(is_near)
         }
         (Some(Kind::StringValue(value)), serde_json::Value::String(read)) => value == read,
         (Some(Kind::ListValue(value)), serde_json::Value::Array(read)) => {
