@@ -92,6 +92,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
 ];
 
+/// What it means that the other side hangs up on the first request of a client without TLS.
+const CLOSED_AT_ONCE: &str = "the broker closed the connection before it answered anything, as one that speaks TLS does to a client that \
+     does not; check KAFKA_SECURITY_PROTOCOL and the port";
+
 const fn refusal(number: u8, name: &'static str) -> Alert {
     Alert { number, name, is_refusal: true }
 }
@@ -112,6 +116,11 @@ pub fn tells(words: &str) -> bool {
 }
 
 fn meaning(words: &str) -> Option<&'static str> {
+    // The hint that librdkafka has for it never comes: `rd_kafka_transport_error_disconnected` looks at the format.
+    let is_first_answer = words.contains("Disconnected") && words.contains("in state APIVERSION_QUERY");
+    if is_first_answer && !words.contains("ssl://") {
+        return Some(CLOSED_AT_ONCE);
+    }
     MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning)
 }
 
@@ -171,10 +180,18 @@ mod tests {
             (failed, None, "is refused"),
             ("Disconnected: connecting to a PLAINTEXT broker listener?", None, "does not speak TLS"),
             ("(connecting to a SSL listener?)", None, "speaks TLS there"),
+            (
+                "h:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 0ms in state APIVERSION_QUERY)",
+                None,
+                "as one that speaks TLS does",
+            ),
         ];
         for (words, certificate, cause) in cases {
             assert!(explained(words, certificate).contains(cause), "{words} {certificate:?}");
         }
+        let over_tls =
+            "ssl://h:1/1: Disconnected: connection closed by peer (after 0ms in state APIVERSION_QUERY)";
+        assert!(!tells(over_tls));
         assert!(cases.iter().all(|(words, ..)| tells(words)) && !tells("all is lost"));
         assert_eq!(explained("all is lost", Some("certificate has expired")), "all is lost");
     }

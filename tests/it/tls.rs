@@ -83,9 +83,9 @@ fn an_unknown_issuer_is_named() {
 
 fn a_plain_client_at_a_tls_port_is_told() {
     let plain = over_tls().env("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT");
-    refused(plain, "any", AWAY, "the broker speaks TLS there");
+    refused(plain, "any", AWAY, "speaks TLS");
     let plain = over_tls().env("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT");
-    refused(plain, "any", AWAY, "the broker speaks TLS there");
+    refused(plain, "any", AWAY, "speaks TLS");
 }
 
 fn a_tls_client_at_a_plain_port_is_told() {
