@@ -80,9 +80,14 @@ pub struct Lost {
 }
 
 /// Lets nothing be logged from now on, and writes what was: librdkafka's threads outlive the last line, which must stay the
-/// last. Takes `log.flush_ms` at most.
+/// last. Takes `log.flush_ms` at most, the first time.
 pub fn fall_silent() {
-    SILENT.store(true, Ordering::Release);
+    if !SILENT.swap(true, Ordering::AcqRel) {
+        flush();
+    }
+}
+
+fn flush() {
     if let Some(log) = WRITTEN.get() {
         // A log that is not read must not keep the process from its end.
         let _is_written: bool = log.output.flush(log.flush);
@@ -94,8 +99,9 @@ pub fn say_last<T>(say: impl FnOnce() -> T) -> T {
     if let Some(log) = WRITTEN.get() {
         tell_suppressed(log.limits.all());
     }
+    SILENT.store(true, Ordering::Release);
     let said = output::urgently(say);
-    fall_silent();
+    flush();
     said
 }
 
@@ -123,11 +129,15 @@ pub fn begin(log: &Log, traces: &Traces) -> Result<(), LogError> {
     let limits = PlaceLimits::new(log.place_lines_max, log.repeat);
     let looked = Arc::clone(&limits);
     let output = Output::start(LOG_THREAD, &io::stderr(), log.queue, move |dropped| {
-        tell_dropped(dropped);
-        tell_suppressed(looked.over(Instant::now()));
+        // Nothing follows the last line.
+        if !SILENT.load(Ordering::Acquire) {
+            tell_dropped(dropped);
+            tell_suppressed(looked.over(Instant::now()));
+        }
     })?;
     let lines = output.clone();
-    let writer = (move || lines.line()).with_filter(|_| !SILENT.load(Ordering::Acquire));
+    let writer =
+        (move || lines.line()).with_filter(|_| !SILENT.load(Ordering::Acquire) || output::is_urgent());
     subscriber(log, Arc::clone(&limits), writer, traces.tracer())?.try_init()?;
     WRITTEN.get_or_init(|| Written { output, limits, flush: log.flush });
     panic::set_hook(Box::new(tell_panic));

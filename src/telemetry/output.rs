@@ -135,12 +135,18 @@ pub fn urgently<T>(say: impl FnOnce() -> T) -> T {
     said
 }
 
+/// Returns whether this thread says a last word.
+#[must_use]
+pub fn is_urgent() -> bool {
+    IS_URGENT.get()
+}
+
 impl Shared {
     fn push(&self, line: &[u8]) {
         let mut queue = self.queue.lock();
         let has_room = queue.lines.len() < self.bounds.lines_max
             && line.len() <= self.bounds.bytes_max.saturating_sub(queue.bytes);
-        if has_room || IS_URGENT.get() {
+        if has_room || is_urgent() {
             queue.bytes += line.len();
             queue.lines.push_back(line.into());
             drop(queue);
@@ -270,8 +276,9 @@ mod tests {
         let lines = read_all(reader);
         assert!(output.flush(LONG));
         assert_eq!(said.recv_timeout(LONG), Ok(dropped));
-        let written = (0..=before + LINES_MAX as u64).map(|_| lines.recv_timeout(LONG).unwrap());
-        assert_eq!(written.last().as_deref(), Some("last"));
+        let written: Vec<_> =
+            (0..=before + LINES_MAX as u64).map(|_| lines.recv_timeout(LONG).unwrap()).collect();
+        assert_eq!(written.last().map(String::as_str), Some("last"));
         assert!(lines.try_recv().is_err());
     }
 

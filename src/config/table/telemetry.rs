@@ -1,6 +1,6 @@
 //! Owns the settings of what the sidecar says of itself: logs and traces.
 //! The variables of traces are OpenTelemetry's own, so that what a pod sets for all its containers holds here too. What cannot
-//! be used of them is told and ignored.
+//! be used of them is reported and ignored.
 
 use super::{Kind, Setting};
 use crate::config::{LogFormat, traces::SamplerName};
@@ -45,7 +45,7 @@ fn logs() -> Vec<Setting> {
             100,
             (1, 1_000_000),
             "lines",
-            "The most lines that one place of the program writes within `log.repeat_ms`, whatever they say; a line tells how many more there were. Lines of the levels debug and trace are not limited.",
+            "The most lines that one place of the program writes within `log.repeat_ms`, whatever they say; a line says how many more there were. Lines of the levels debug and trace are not limited.",
         ),
         Setting::number(
             "log.queue_lines_max",

@@ -93,7 +93,7 @@ fn prometheus(open_metrics: &str) -> String {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name), sentence) => {
-                help = Some((name, sentence.unwrap_or_default()))
+                help = Some((name, sentence.unwrap_or_default()));
             }
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
                 let (suffix, kind) = family(kind);

@@ -47,7 +47,7 @@ const DOORS: &[(&str, &str)] = &[
     ("prost_", "grpc"),
     ("rdkafka", "kafka"),
     ("rdkafka_", "kafka"),
-    ("openssl_", "kafka"),
+    ("openssl_sys", "kafka"),
     ("axum", "admin"),
     ("axum_", "admin"),
     ("prometheus_client", "telemetry"),

@@ -47,9 +47,9 @@ async fn at_once<T>(what: &str, doing: impl Future<Output = T>) -> T {
 }
 
 /// Runs so many calls from several callers; each has to be answered at once.
-fn flood<F: Future<Output = ()> + Send>(sidecar: &Sidecar, calls: usize, call: fn(Client, usize) -> F)
+fn flood<F>(sidecar: &Sidecar, calls: usize, call: fn(Client, usize) -> F)
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     run(async {
         let client = connect(&sidecar.grpc_address());
