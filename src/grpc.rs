@@ -26,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tonic::Status;
 
 use self::{
@@ -140,28 +140,26 @@ impl Service {
         let arrived = incoming.arrived;
         let deadline = self.deadlines.of_call(&incoming.metadata, arrived);
         let owner = Owner::of_call(incoming.connection());
-        let messages = incoming.messages(self.reading.clone(), owner);
-        let reading = async {
-            let message = messages.only(arrived).await?;
-            let built = self.built(owner, &message, shape).await?;
-            Ok(Request { bytes: message.shared(), arrived, deadline, built })
-        };
-        timeout_at(deadline, reading).await.unwrap_or_else(|_| {
-            let sentence = "the deadline passed before the request was whole and could be decoded";
-            Err(Failure::new(Reason::DeadlineNotWritten, sentence))
-        })
+        let message = incoming.messages(self.reading.clone(), owner).only(arrived, deadline).await?;
+        let built = self.built((owner, deadline), &message, shape).await?;
+        Ok(Request { bytes: message.shared(), arrived, deadline, built })
     }
 
     /// Counts the parts of a message, and takes what it will take once it is decoded, where that is much.
-    async fn built(&self, owner: Owner, message: &Message, shape: Shape) -> Result<Option<Permit>, Failure> {
+    async fn built(
+        &self,
+        (owner, deadline): (Owner, Instant),
+        message: &Message,
+        shape: Shape,
+    ) -> Result<Option<Permit>, Failure> {
         let memory = &self.reading.memory;
         let parts = scan::parts(shape, message.as_ref(), (usize::MAX, memory.built_bytes_max()));
         parts.fit(shape, memory.built_bytes_max())?;
         if parts.bytes <= BUILT_AT_ONCE_BYTES {
             return Ok(None);
         }
-        let full = |_| Failure::new(Reason::QueueFull, "too many requests wait for memory already");
-        memory.built(owner, parts.bytes).await.map(Some).map_err(full)
+        let asked = memory.built(owner, parts.bytes);
+        messages::granted(&self.reading, Some(deadline), asked).await.map(Some)
     }
 
     /// Does all of a call of Send that is over before its record is on its way: many calls may wait for long, and each keeps all

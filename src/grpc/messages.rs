@@ -8,7 +8,7 @@ use std::{future::poll_fn, io::Read as _, pin::Pin, sync::Arc, time::Duration};
 use bytes::{Buf as _, Bytes};
 use flate2::read::GzDecoder;
 use http_body::Body as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
 use super::memory::{Memory, Owner, Permit, TooManyWait};
@@ -45,6 +45,8 @@ pub struct Messages {
     has_ended: bool,
     reading: Reading,
     owner: Owner,
+    /// When the call itself must have been answered, where that bounds its reading.
+    deadline: Option<Instant>,
 }
 
 /// A whole message, and the memory that it takes until it is dropped.
@@ -60,7 +62,7 @@ impl Messages {
     /// Begins to read a body.
     #[must_use]
     pub fn new(body: Body, is_gzip: bool, reading: Reading, owner: Owner) -> Self {
-        Self { body, is_gzip, rest: Bytes::new(), has_ended: false, reading, owner }
+        Self { body, is_gzip, rest: Bytes::new(), has_ended: false, reading, owner, deadline: None }
     }
 
     /// Reads the next message; `None` where the caller has no more. Waits for its first byte without a bound.
@@ -75,11 +77,12 @@ impl Messages {
         Ok(Some(self.message(by).await?.0))
     }
 
-    /// Reads the only message of a call.
+    /// Reads the only message of a call that arrived then, at most until its deadline.
     ///
     /// # Errors
     /// As of [`Self::next`], and where there is none or more than one.
-    pub async fn only(mut self, arrived: Instant) -> Result<Message, Failure> {
+    pub async fn only(mut self, arrived: Instant, deadline: Instant) -> Result<Message, Failure> {
+        self.deadline = Some(deadline);
         let by = arrived + self.reading.body_max;
         if !self.within(by, Self::has_more).await? {
             return Err(invalid("the call ended without a request"));
@@ -106,7 +109,8 @@ impl Messages {
             return Err(Failure::new(Reason::RecordTooLarge, sentence));
         }
         let before = Instant::now();
-        let permit = granted(&self.reading, self.reading.memory.body(self.owner, length)).await?;
+        let permit =
+            granted(&self.reading, self.deadline, self.reading.memory.body(self.owner, length)).await?;
         // The caller was held back by us meanwhile.
         let by = by + before.elapsed();
         let mut bytes = Vec::with_capacity(length);
@@ -124,7 +128,7 @@ impl Messages {
         if !is_packed {
             return Ok((message, by));
         }
-        Ok((unpacked(&self.reading, self.owner, &message).await?, by))
+        Ok((unpacked(&self.reading, (self.owner, self.deadline), &message).await?, by))
     }
 
     fn is_packed(&self, flag: u8) -> Result<bool, Failure> {
@@ -180,16 +184,24 @@ impl Messages {
         by: Instant,
         reading: impl AsyncFnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let body_max = self.reading.body_max;
-        timeout_at(by, reading(self)).await.unwrap_or_else(|_| {
-            let sentence = format!("the request was not whole after {} ms", body_max.as_millis());
-            Err(Failure::new(Reason::DeadlineNotWritten, sentence))
-        })
+        let (body_max, deadline) = (self.reading.body_max, self.deadline);
+        // One timer for both: most calls need none.
+        match timeout_at(deadline.map_or(by, |deadline| deadline.min(by)), reading(self)).await {
+            Ok(read) => read,
+            Err(_) if deadline.is_some_and(|deadline| deadline < by) => {
+                Err(late("the deadline passed before the request was whole"))
+            }
+            Err(_) => Err(late(format!("the request was not whole after {} ms", body_max.as_millis()))),
+        }
     }
 }
 
 /// Unpacks a message. Its last four bytes say how large it will be; what is larger is refused.
-async fn unpacked(reading: &Reading, owner: Owner, packed: &Message) -> Result<Message, Failure> {
+async fn unpacked(
+    reading: &Reading,
+    (owner, deadline): (Owner, Option<Instant>),
+    packed: &Message,
+) -> Result<Message, Failure> {
     let cannot = || invalid("the request cannot be decompressed");
     let is_gzip = packed.bytes.starts_with(GZIP_MAGIC) && packed.bytes.len() >= GZIP_BYTES_MIN;
     let trailer = packed.bytes.last_chunk().filter(|_| is_gzip);
@@ -198,7 +210,8 @@ async fn unpacked(reading: &Reading, owner: Owner, packed: &Message) -> Result<M
         let sentence = "the request is too large once it is decompressed";
         return Err(Failure::new(Reason::RecordTooLarge, sentence));
     }
-    let mut permit = granted(reading, reading.memory.unpacked(owner, size + UNPACKING_BYTES)).await?;
+    let mut permit =
+        granted(reading, deadline, reading.memory.unpacked(owner, size + UNPACKING_BYTES)).await?;
     let mut bytes = Vec::with_capacity(size);
     let bound = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
     let unpacked = GzDecoder::new(&packed.bytes[..]).take(bound).read_to_end(&mut bytes);
@@ -209,16 +222,24 @@ async fn unpacked(reading: &Reading, owner: Owner, packed: &Message) -> Result<M
     Ok(Message { bytes, _permit: permit })
 }
 
-/// Waits for memory.
-async fn granted(
+/// Waits for memory, at most until the deadline.
+pub(super) async fn granted(
     reading: &Reading,
+    deadline: Option<Instant>,
     asked: impl Future<Output = Result<Permit, TooManyWait>>,
 ) -> Result<Permit, Failure> {
-    match timeout(reading.memory_wait_max, asked).await {
+    let by = Instant::now() + reading.memory_wait_max;
+    let is_callers = deadline.is_some_and(|deadline| deadline < by);
+    match timeout_at(deadline.map_or(by, |deadline| deadline.min(by)), asked).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(TooManyWait)) => Err(full("too many requests wait for memory already")),
+        Err(_) if is_callers => Err(late("the deadline passed before there was memory for the request")),
         Err(_) => Err(full("there was no memory for the request in time")),
     }
+}
+
+fn late(sentence: impl Into<String>) -> Failure {
+    Failure::new(Reason::DeadlineNotWritten, sentence)
 }
 
 fn invalid(sentence: &str) -> Failure {

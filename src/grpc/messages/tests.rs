@@ -5,7 +5,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use http_body::Frame;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
 
@@ -35,6 +35,10 @@ fn reading() -> Reading {
     }
 }
 
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(600)
+}
+
 /// A call, and where its body's parts go in.
 fn call(is_gzip: bool, reading: &Reading) -> (mpsc::UnboundedSender<Bytes>, Messages) {
     let (send, receive) = mpsc::unbounded_channel();
@@ -53,7 +57,7 @@ async fn only(is_gzip: bool, body: &[u8], piece_bytes: usize) -> Result<Message,
         send.send(Bytes::copy_from_slice(piece)).unwrap();
     }
     drop(send);
-    messages.only(Instant::now()).await
+    messages.only(Instant::now(), later()).await
 }
 
 fn packed(message: &[u8]) -> Vec<u8> {
@@ -112,8 +116,13 @@ async fn a_message_that_does_not_end_is_given_up_and_an_idle_stream_is_not() {
     assert_eq!(reading.memory.taken(), (0, 0));
 
     let (_send, messages) = call(false, &reading);
-    let failure = messages.only(Instant::now()).await.unwrap_err();
+    let failure = messages.only(Instant::now(), later()).await.unwrap_err();
+    assert!(failure.message().contains("not whole after 50 ms"), "{failure:?}");
+
+    let (_send, messages) = call(false, &reading);
+    let failure = messages.only(Instant::now(), Instant::now()).await.unwrap_err();
     assert_eq!(failure.reason(), Reason::DeadlineNotWritten);
+    assert!(failure.message().contains("deadline"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -123,7 +132,7 @@ async fn a_message_waits_for_memory_and_that_is_not_its_callers_time() {
     let (send, messages) = call(false, &reading);
     let message = vec![1; MIB / 2];
     send.send(framed(0, message.len(), &message[..10]).into()).unwrap();
-    let reading_it = messages.only(Instant::now());
+    let reading_it = messages.only(Instant::now(), later());
     let mut reading_it = Box::pin(reading_it);
     assert!(timeout(reading.body_max * 2, &mut reading_it).await.is_err(), "it waits");
     drop(all);
