@@ -121,6 +121,8 @@ fn meaning(words: &str) -> Option<&'static str> {
     if is_first_answer && !words.contains("ssl://") {
         return Some(CLOSED_AT_ONCE);
     }
+    let is_in_handshake = words.contains("Disconnected") && words.contains("in state SSL_HANDSHAKE");
+    let words = if is_in_handshake { "connecting to a PLAINTEXT broker listener" } else { words };
     MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning)
 }
 
@@ -180,6 +182,11 @@ mod tests {
             (failed, None, "is refused"),
             ("Disconnected: connecting to a PLAINTEXT broker listener?", None, "does not speak TLS"),
             ("(connecting to a SSL listener?)", None, "speaks TLS there"),
+            (
+                "Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)",
+                None,
+                "does not speak TLS",
+            ),
             (
                 "h:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 0ms in state APIVERSION_QUERY)",
                 None,

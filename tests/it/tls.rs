@@ -45,7 +45,8 @@ fn refused(builder: SidecarBuilder, topic: &str, (code, reason): (Code, &str), c
 }
 
 const REFUSED: (Code, &str) = (Code::FailedPrecondition, "KAFKA_AUTHENTICATION_FAILED");
-const AWAY: (Code, &str) = (Code::Unavailable, "BROKERS_UNAVAILABLE");
+/// The calls' deadline passes before the sidecar gives up waiting for brokers.
+const AWAY: (Code, &str) = (Code::DeadlineExceeded, "DEADLINE_NOT_WRITTEN");
 
 /// With TLS 1.3 the refusal comes after the handshake.
 fn a_refused_client_certificate_is_a_refusal_with_the_alerts_name() {
