@@ -28,6 +28,7 @@ use crate::{
     connections::{Attended, Greeting, Peer, Port, Rules, listener::Listener},
     lifecycle::{Lifecycle, Phase},
     pipeline::{readiness::Readiness, send::Sender},
+    tasks::Tasks,
     telemetry::metrics::{Metrics, exposition::Exposition},
 };
 
@@ -64,6 +65,7 @@ pub async fn serve(
     listener: TcpListener,
     admin: Admin,
     stop: impl Future<Output = ()> + Send + 'static,
+    tasks: &Tasks,
 ) -> io::Result<()> {
     let port = Arc::clone(&admin.port);
     let router = Router::new()
@@ -78,7 +80,7 @@ pub async fn serve(
         let service = Attended::new(router.clone(), Arc::clone(peer));
         builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).into_owned()
     };
-    port.serve(Listener::Tcp(listener), connect, stop).await;
+    port.serve(Listener::Tcp(listener), connect, stop, tasks).await;
     Ok(())
 }
 

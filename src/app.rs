@@ -194,11 +194,14 @@ impl App {
             self;
         let (tasks, ended) = (self.tasks, CancellationToken::new());
         let serving = {
-            let ended = ended.clone().cancelled_owned();
-            async move { server::serve(listener, routes, &limits, calls, ended).await }
+            let (tasks, ended) = (tasks.clone(), ended.clone().cancelled_owned());
+            async move { server::serve(listener, routes, &limits, calls, ended, &tasks).await }
         };
         let grpc = tasks.spawn_vital(GRPC_LISTENER, tell_end(GRPC_LISTENER, serving, (&tasks, &ended)));
-        let serving = admin::serve(self.admin_listener, self.admin, ended.clone().cancelled_owned());
+        let serving = {
+            let (tasks, ended) = (tasks.clone(), ended.clone().cancelled_owned());
+            async move { admin::serve(self.admin_listener, self.admin, ended, &tasks).await }
+        };
         let admin = tasks.spawn_vital(ADMIN_LISTENER, tell_end(ADMIN_LISTENER, serving, (&tasks, &ended)));
         lifecycle.advance(Phase::Serving);
         let fault = tokio::select! {

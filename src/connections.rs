@@ -31,10 +31,8 @@ use std::{
 
 use hyper_util::server::graceful::GracefulConnection;
 use parking_lot::Mutex;
-use tokio::{
-    task::{JoinError, JoinSet},
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::TaskTracker;
 
 pub use self::{
     attended::Attended,
@@ -45,9 +43,12 @@ use self::{
     peer::Leaving,
     room::who_leaves,
 };
-use crate::telemetry::{
-    metrics::{Closed, Metrics, Refused},
-    repeats::Repeats,
+use crate::{
+    tasks::Tasks,
+    telemetry::{
+        metrics::{Closed, Metrics, Refused},
+        repeats::Repeats,
+    },
 };
 
 /// How long accepting rests after it failed, in milliseconds: mostly because there is no file descriptor left.
@@ -127,34 +128,31 @@ impl Port {
         listener: Listener,
         connect: impl Fn(Io, &Arc<Peer>) -> C,
         stop: impl Future<Output = ()>,
+        tasks: &Tasks,
     ) where
         C: GracefulConnection + Send + 'static,
         C::Error: Send,
     {
         let mut stop = pin!(stop);
-        let mut tasks = JoinSet::new();
+        let attended = TaskTracker::new();
         loop {
             let stream = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(ended) = tasks.join_next() => {
-                    self.note_end(ended);
-                    continue;
-                }
                 stream = self.accept(&listener) => stream,
             };
             if let Some((io, peer)) = self.admit(stream) {
                 let connection = connect(io, &peer);
-                tasks.spawn(Arc::clone(&self).attend(peer, connection));
+                let attending = Arc::clone(&self).attend(peer, connection);
+                tasks.spawn("connection", attended.track_future(attending));
             }
         }
         drop(listener);
         for peer in self.open.lock().values() {
             peer.ask_to_leave(Leaving::Stopping);
         }
-        while let Some(ended) = tasks.join_next().await {
-            self.note_end(ended);
-        }
+        attended.close();
+        attended.wait().await;
     }
 
     /// Waits for the next connection; goes on after failures.
@@ -236,11 +234,9 @@ impl Port {
 
     /// Serves a connection to its end.
     async fn attend<C: GracefulConnection>(self: Arc<Self>, peer: Arc<Peer>, connection: C) {
+        let registered = Registered { port: &self, number: peer.number() };
         let closed = self.until_closed(&peer, connection).await;
-        let mut open = self.open.lock();
-        open.remove(&peer.number());
-        self.metrics.connections().open(self.rules.name, open.len());
-        drop(open);
+        drop(registered);
         self.metrics.connections().closed(self.rules.name, closed);
         tracing::debug!(port = self.rules.name, reason = closed.name(), "a connection ended");
     }
@@ -310,10 +306,18 @@ impl Port {
         }
         closed
     }
+}
 
-    fn note_end(&self, ended: Result<(), JoinError>) {
-        if let Err(error) = ended {
-            tracing::error!(port = self.rules.name, %error, "the task of a connection ended in a panic: report it");
-        }
+/// Takes a connection's place back, also if its task panics.
+struct Registered<'a> {
+    port: &'a Port,
+    number: u64,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut open = self.port.open.lock();
+        open.remove(&self.number);
+        self.port.metrics.connections().open(self.port.rules.name, open.len());
     }
 }

@@ -44,7 +44,7 @@ use self::{
 use crate::{
     clock::now_ms,
     config::Config,
-    failure::{Failure, Reason},
+    failure::Failure,
     lifecycle::Lifecycle,
     pipeline::{
         forward::{Forwarded, Forwarder},

@@ -55,6 +55,12 @@ pub fn parts(config: &Config) -> Vec<Part> {
         part("answers that streams do not read (streams_max)", limits.streams_max, ANSWERS_BYTES),
         part("calls (callers_max)", limits.callers_max, CALL_BYTES),
         part("connections (connections_max)", limits.connections_max, CONNECTION_BYTES),
+        part(
+            "connections of the admin port (admin_connections_max)",
+            config.admin.connections_max,
+            CONNECTION_BYTES,
+        ),
+        part("log lines that wait (log.queue_bytes_max)", 1, config.log.queue.bytes_max),
         part("message ids (deduplication.message_ids_max)", config.deduplication.ids_max, MESSAGE_ID_BYTES),
     ]
 }
@@ -107,6 +113,8 @@ mod tests {
             ("SIDECAR_STREAM_WINDOW_BYTES", "1000000"),
             ("SIDECAR_CALLERS_MAX", "100000"),
             ("SIDECAR_CONNECTIONS_MAX", "10000"),
+            ("SIDECAR_ADMIN_CONNECTIONS_MAX", "1000"),
+            ("SIDECAR_LOG_QUEUE_BYTES_MAX", "10000000"),
             ("SIDECAR_DEDUPLICATION_MESSAGE_IDS_MAX", "1000000"),
         ];
         for setting in raised {

@@ -4,6 +4,7 @@
 
 mod kafka;
 mod markdown;
+mod ports;
 mod sidecar;
 mod telemetry;
 mod transactions;

@@ -29,6 +29,8 @@ const NAMES_BYTES_MAX: usize = 4_096;
 /// How many streams that the caller reset may wait to be noticed before the connection is closed (h2's guard against rapid
 /// resets). Callers that cancel many calls at once are honest here: one process beside us.
 const RESET_STREAMS_PENDING_MAX: usize = 4_096;
+/// How many bytes of answers a stream may have that its caller did not take yet; counted in `config/memory.rs`.
+const ANSWERS_UNSENT_BYTES_MAX: usize = 65_536;
 /// With what HTTP/2 begins, in bytes (RFC 9113, 3.4).
 const PREFACE_BYTES: u64 = 24;
 
@@ -111,6 +113,7 @@ pub async fn serve(
     limits: &Limits,
     calls: TellCalls,
     stop: impl Future<Output = ()>,
+    tasks: &Tasks,
 ) -> Result<(), ServerError> {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
@@ -122,6 +125,7 @@ pub async fn serve(
         .initial_connection_window_size(number(limits.connection_window_bytes))
         .max_header_list_size(number(limits.header_list_bytes_max))
         .max_pending_accept_reset_streams(RESET_STREAMS_PENDING_MAX)
+        .max_send_buf_size(ANSWERS_UNSENT_BYTES_MAX)
         .keep_alive_interval(limits.keepalive)
         // The port closes a silent connection itself, and sooner: hyper would wait for its own last words to be taken.
         .keep_alive_timeout(limits.keepalive_timeout * 2);
@@ -130,7 +134,7 @@ pub async fn serve(
         let service = Attended::new(service.clone(), Arc::clone(peer));
         builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).into_owned()
     };
-    port.serve(listener, connect, stop).await;
+    port.serve(listener, connect, stop, tasks).await;
     Ok(())
 }
 

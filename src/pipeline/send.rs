@@ -320,7 +320,10 @@ async fn only(batch: Batch) -> Outcome {
 }
 
 fn too_many_partitions() -> Failure {
-    Failure::new(Reason::QueueFull, format!("records went to {FLOWS_MAX} partitions already"))
+    let sentence = format!(
+        "records went to {FLOWS_MAX} partitions since the start, and no further one is taken before a restart"
+    );
+    Failure::new(Reason::QueueFull, sentence)
 }
 
 /// Returns why waiting is in vain, where it is.

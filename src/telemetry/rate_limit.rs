@@ -16,46 +16,6 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Filter};
 
-/// The limit of one line that a peer can cause again and again: at most one in a period.
-///
-/// For a `static` beside the line:
-/// `if let Some(suppressed) = LIMIT.pass(Instant::now()) { tracing::warn!(suppressed, "...") }`.
-#[derive(Debug)]
-pub struct LineLimit {
-    period: Duration,
-    last: Mutex<Option<Written>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Written {
-    at: Instant,
-    suppressed: u64,
-}
-
-impl LineLimit {
-    /// Allows one line in each period.
-    #[must_use]
-    pub const fn one_in(period: Duration) -> Self {
-        Self { period, last: Mutex::new(None) }
-    }
-
-    /// Returns how many lines were suppressed since the last one, if a line may be written now.
-    pub fn pass(&self, now: Instant) -> Option<u64> {
-        let mut last = self.last.lock();
-        match &mut *last {
-            Some(written) if now.saturating_duration_since(written.at) < self.period => {
-                written.suppressed += 1;
-                None
-            }
-            before => {
-                let suppressed = before.map_or(0, |written| written.suppressed);
-                *before = Some(Written { at: now, suppressed: 0 });
-                Some(suppressed)
-            }
-        }
-    }
-}
-
 /// How many lines each place of the program may write in a period.
 #[derive(Debug)]
 pub struct PlaceLimits {
@@ -171,15 +131,6 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn a_line_passes_once_in_a_period() {
-        let (limit, begin) = (LineLimit::one_in(PERIOD), Instant::now());
-        assert_eq!(limit.pass(begin), Some(0));
-        assert!((1..4).all(|second| limit.pass(begin + Duration::from_secs(second)).is_none()));
-        assert_eq!(limit.pass(begin + PERIOD), Some(3));
-        assert_eq!(limit.pass(begin + 2 * PERIOD), Some(0));
-    }
 
     /// Counts the lines that reach it.
     struct Counting(Arc<Mutex<u64>>);

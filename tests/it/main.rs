@@ -137,6 +137,7 @@ const ALONE: &[&[Test]] = &[
     around::crowd::TESTS,
     around::outage::TESTS,
     attacks::memory::TESTS,
+    attacks::neighbours::TESTS,
     clients::TESTS,
     clients::retrying::TESTS,
     clients::copy::TESTS,

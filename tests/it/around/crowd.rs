@@ -140,18 +140,15 @@ fn callers_beyond_the_bound_are_refused_at_once() {
             refusal.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
             assert!(refusal.pushback_ms.unwrap() > 0, "{refusal:?}");
         }
-        let others: Vec<_> = (0..9).map(|_| connect(&sidecar.grpc_address())).collect();
-        for (number, other) in others.iter().enumerate() {
-            begin(
-                &mut waiting,
-                other,
-                "orders",
-                (0..CALLERS >> (number + 2)).map(|number| number.to_string()),
-            );
+        // Each further one has half of what is free, until none is.
+        let mut taken = CALLERS / 2;
+        while taken < CALLERS {
+            let more = (CALLERS - taken).div_ceil(2);
+            let other = connect(&sidecar.grpc_address());
+            begin(&mut waiting, &other, "orders", (0..more).map(|number| number.to_string()));
+            taken += more;
+            wait_outstanding(&sidecar, taken);
         }
-        wait_outstanding(&sidecar, CALLERS - 1);
-        begin(&mut waiting, &connect(&sidecar.grpc_address()), "orders", ["last".to_owned()].into_iter());
-        wait_outstanding(&sidecar, CALLERS);
         let refusal = send(&connect(&sidecar.grpc_address()), text("orders", "v")).await.unwrap_err();
         refusal.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
         // Their places are free once they have gone.

@@ -162,6 +162,8 @@ fn calls_of_one_connection_do_not_refuse_everybody() {
 fn unknown_topics_of_one_caller_do_not_hold_up_anothers() {
     const UNKNOWN: usize = 5_000;
     const PATIENCE: Duration = Duration::from_secs(60);
+    // Five seconds and more before callers took turns; the machine has the loud caller's calls to take in as well.
+    const NEW_TOPIC_FLOOR: Duration = Duration::from_secs(2);
     let cluster = Cluster::shared();
     let (old, new) = (cluster.create_topic("known", 1, &[]), cluster.create_topic("new", 1, &[]));
     let sidecar = over_tls().start();
@@ -191,6 +193,6 @@ fn unknown_topics_of_one_caller_do_not_hold_up_anothers() {
         eventually(READY, "nobody asks any more", || (outstanding() == 0).then_some(()));
         let after = first(cluster.create_topic("newer", 1, &[])).await;
         eprintln!("a new topic: {during:?} behind {UNKNOWN} unknown ones, {after:?} alone");
-        assert!(during < (3 * after).max(Duration::from_secs(1)), "{during:?}, alone {after:?}");
+        assert!(during < (3 * after).max(NEW_TOPIC_FLOOR), "{during:?}, alone {after:?}");
     });
 }
