@@ -14,7 +14,6 @@ use producer_sidecar::{
 use prost::Message as _;
 
 const LIMITS: RecordLimits = RecordLimits { record_bytes_max: 2_000, record_headers_max: 8 };
-const FRAME_RECORDS_MAX: usize = 16;
 const OUTPUTS_MAX: usize = 8;
 const INPUTS_MAX: usize = 4;
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -34,9 +33,8 @@ fuzz_target!(|input: &[u8]| {
         1 => {
             let Ok(request) = SendBatchRequest::decode(message) else { return };
             let count = request.records.len();
-            let records = decode::frame(request, &LIMITS, FRAME_RECORDS_MAX, NOW_MS);
-            assert!(records.len() == count || count > FRAME_RECORDS_MAX);
-            assert!(count <= FRAME_RECORDS_MAX || records.iter().all(Result::is_err));
+            let records = decode::frame(request, &LIMITS, NOW_MS);
+            assert_eq!(records.len(), count);
             records.iter().flatten().for_each(check);
         }
         _ => {
