@@ -154,6 +154,7 @@ impl App {
         let service =
             Service::new(config, Arc::clone(&sender), Arc::clone(&forwarder), told, lifecycle.clone());
         let routes = server::routes(service, config.reflection, readiness.clone(), &tasks).await?;
+        tasks.spawn("return of memory", memory::give_back());
         tasks.spawn("statistics", tell_statistics(statistics, Arc::clone(&metrics)));
         follow(&lifecycle, reachability, refused, tell, &sender, &metrics);
         Ok(Self {

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use self::{
-    admission::{Admission, Callers},
+    admission::{Admission, Places},
     deadline::Deadlines,
     decode::RecordLimits,
     memory::{Memory, Owner, Permit},
@@ -70,7 +70,7 @@ pub struct Service {
     failures: Arc<Failures>,
     spans: Spans,
     lifecycle: Lifecycle,
-    callers: Callers,
+    callers: Places,
     limits: RecordLimits,
     unit_outputs_max: usize,
     unit_inputs_max: usize,
@@ -120,7 +120,7 @@ impl Service {
             failures,
             spans,
             lifecycle,
-            callers: Callers::new(config.limits.callers_max),
+            callers: Places::of_calls(config.limits.callers_max),
             limits: RecordLimits {
                 record_bytes_max: config.limits.record_bytes_max,
                 record_headers_max: config.limits.record_headers_max,

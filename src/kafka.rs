@@ -31,7 +31,7 @@ pub mod tls;
 pub mod topics;
 pub mod transaction;
 
-pub use self::ffi::openssl_version;
+pub use self::ffi::{give_back_free_memory, openssl_version};
 
 /// Returns the version of librdkafka, such as `2.12.1`.
 #[must_use]

@@ -48,8 +48,10 @@ pub struct Peer {
     requests: AtomicUsize,
     /// When a request began or ended last, in milliseconds since `opened`.
     active_ms: AtomicU64,
-    /// How many of the places that all connections share this one holds.
-    places: AtomicUsize,
+    /// How many of the calls that all connections share this one holds.
+    calls: AtomicUsize,
+    /// How many of the streams.
+    streams: AtomicUsize,
     leaves: AtomicU8,
     asked: Notify,
 }
@@ -79,7 +81,8 @@ impl Peer {
             begun: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             active_ms: AtomicU64::new(0),
-            places: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             leaves: AtomicU8::new(STAYS),
             asked: Notify::new(),
         }
@@ -97,10 +100,16 @@ impl Peer {
         Caller::new(self.number)
     }
 
-    /// Returns the count of the shared places that the connection holds; whoever shares them keeps it.
+    /// Returns the count of the calls that the connection holds; kept by `grpc/admission.rs`.
     #[must_use]
-    pub const fn places(&self) -> &AtomicUsize {
-        &self.places
+    pub const fn calls(&self) -> &AtomicUsize {
+        &self.calls
+    }
+
+    /// Returns the count of the streams that the connection holds; kept by `grpc/admission.rs`.
+    #[must_use]
+    pub const fn streams(&self) -> &AtomicUsize {
+        &self.streams
     }
 
     pub(super) const fn opened(&self) -> Instant {

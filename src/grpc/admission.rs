@@ -1,7 +1,8 @@
-//! Owns who may begin a call: nobody once draining has begun, and no connection beyond its share of `callers_max`.
+//! Owns who may begin a call or a stream: nobody once draining has begun, and no connection beyond its share of `callers_max` and
+//! `streams_max`.
 //! Must never make anybody wait: a call that does not fit is refused at once.
 //!
-//! A connection may hold at most as many calls as are free (a dynamic threshold, as in `pipeline/budget.rs`): alone it gets half
+//! A connection may hold at most as many places as are free (a dynamic threshold, as in `pipeline/budget.rs`): alone it gets half
 //! of them, a second one half of the rest, and a newcomer always finds some.
 
 use std::sync::{
@@ -17,62 +18,88 @@ use crate::{
     lifecycle::{Call, Lifecycle},
 };
 
-/// The bound on calls, and how many there are.
+/// Places that all connections share: the bound, and how many are taken.
 #[derive(Debug)]
-pub struct Callers {
-    calls_max: usize,
-    calls: Arc<AtomicUsize>,
+pub struct Places {
+    /// What takes a place, in the plural.
+    what: &'static str,
+    places_max: usize,
+    taken: Arc<AtomicUsize>,
+    /// The count of those that one connection holds.
+    of_peer: fn(&Peer) -> &AtomicUsize,
+}
+
+/// A place, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    taken: Arc<AtomicUsize>,
+    peer: Option<Arc<Peer>>,
+    of_peer: fn(&Peer) -> &AtomicUsize,
 }
 
 /// What a call holds while it is in progress.
 #[derive(Debug)]
 pub struct Admission {
     _call: Call,
-    calls: Arc<AtomicUsize>,
-    peer: Option<Arc<Peer>>,
+    _place: Place,
 }
 
-impl Callers {
-    /// Allows so many calls, of all connections together.
+// === impl Places ===
+
+impl Places {
+    /// Makes the places of calls.
     #[must_use]
-    pub fn new(calls_max: usize) -> Self {
-        Self { calls_max, calls: Arc::default() }
+    pub fn of_calls(calls_max: usize) -> Self {
+        Self { what: "calls", places_max: calls_max, taken: Arc::default(), of_peer: Peer::calls }
     }
 
-    /// Takes a place for a call; the request's extensions name its connection.
+    /// Makes the places of streams.
+    #[must_use]
+    pub fn of_streams(streams_max: usize) -> Self {
+        Self { what: "streams", places_max: streams_max, taken: Arc::default(), of_peer: Peer::streams }
+    }
+
+    /// Takes a place; the request's extensions name its connection.
     ///
     /// # Errors
-    /// `Draining` once the sidecar stops, `QueueFull` if all places are taken, or the connection's share of them.
-    pub fn admit(&self, lifecycle: &Lifecycle, request: &Extensions) -> Result<Admission, Failure> {
-        let draining = || Failure::new(Reason::Draining, "the sidecar is stopping and takes no more calls");
-        let call = lifecycle.begin_call().ok_or_else(draining)?;
+    /// `QueueFull` if all places are taken, or the connection's share of them.
+    pub fn take(&self, request: &Extensions) -> Result<Place, Failure> {
         let peer = request.get::<Arc<Peer>>().cloned();
-        let before = self.calls.fetch_add(1, Ordering::AcqRel);
-        let held = peer.as_ref().map_or(0, |peer| peer.places().fetch_add(1, Ordering::AcqRel));
-        // Made first, so that a refusal gives the places back when it drops.
-        let admission = Admission { _call: call, calls: Arc::clone(&self.calls), peer };
-        let free = self.calls_max.saturating_sub(before);
+        let before = self.taken.fetch_add(1, Ordering::AcqRel);
+        let held = peer.as_ref().map_or(0, |peer| (self.of_peer)(peer).fetch_add(1, Ordering::AcqRel));
+        // Made first, so that a refusal gives it back when it drops.
+        let place = Place { taken: Arc::clone(&self.taken), peer, of_peer: self.of_peer };
+        let (what, most) = (self.what, self.places_max);
+        let free = most.saturating_sub(before);
         if free == 0 {
-            let sentence = format!("{} calls are in progress already", self.calls_max);
-            return Err(Failure::new(Reason::QueueFull, sentence));
+            return Err(Failure::new(Reason::QueueFull, format!("{most} {what} are in progress already")));
         }
         if held >= free {
             let sentence = format!(
-                "{held} calls are in progress on this connection already, its share of the {} that may be",
-                self.calls_max
+                "{held} {what} are in progress on this connection already, its share of the {most} that may be"
             );
             return Err(Failure::new(Reason::QueueFull, sentence));
         }
-        Ok(admission)
+        Ok(place)
+    }
+
+    /// Takes the place of a call.
+    ///
+    /// # Errors
+    /// `Draining` once the sidecar stops, and as of [`Self::take`].
+    pub fn admit(&self, lifecycle: &Lifecycle, request: &Extensions) -> Result<Admission, Failure> {
+        let draining = || Failure::new(Reason::Draining, "the sidecar is stopping and takes no more calls");
+        let call = lifecycle.begin_call().ok_or_else(draining)?;
+        Ok(Admission { _call: call, _place: self.take(request)? })
     }
 }
 
-impl Drop for Admission {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(peer) = &self.peer {
-            peer.places().fetch_sub(1, Ordering::AcqRel);
+            (self.of_peer)(peer).fetch_sub(1, Ordering::AcqRel);
         }
-        self.calls.fetch_sub(1, Ordering::AcqRel);
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -89,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_connection_holds_no_more_than_what_is_free() {
-        let (callers, lifecycle) = (Callers::new(100), Lifecycle::default());
+        let (callers, lifecycle) = (Places::of_calls(100), Lifecycle::default());
         let flood = |peer: &Arc<Peer>| -> Vec<_> {
             std::iter::from_fn(|| callers.admit(&lifecycle, &on(peer)).ok()).take(1_000).collect()
         };
@@ -103,12 +130,12 @@ mod tests {
         lifecycle.advance(Phase::Draining);
         let refused = callers.admit(&lifecycle, &on(&first)).unwrap_err();
         assert_eq!(refused.reason(), Reason::Draining);
-        assert_eq!((callers.calls.load(Ordering::Acquire), lifecycle.calls()), (0, 0));
+        assert_eq!((callers.taken.load(Ordering::Acquire), lifecycle.calls()), (0, 0));
     }
 
     #[test]
     fn all_places_can_be_taken_by_many_connections() {
-        let (callers, lifecycle) = (Callers::new(100), Lifecycle::default());
+        let (callers, lifecycle) = (Places::of_calls(100), Lifecycle::default());
         let peers = (0..200).map(|number| Arc::new(Peer::new(number)));
         let admitted: Vec<_> = peers.filter_map(|peer| callers.admit(&lifecycle, &on(&peer)).ok()).collect();
         assert_eq!(admitted.len(), 100);

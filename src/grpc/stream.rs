@@ -25,7 +25,7 @@ use self::{
     room::{Room, Window, no_room, permits},
 };
 use super::{
-    admission::Admission,
+    admission::{Admission, Places},
     deadline::Deadlines,
     decode::{self, RecordLimits},
     encode,
@@ -65,7 +65,7 @@ pub struct Streams {
     records: RecordLimits,
     limits: Limits,
     reading: Reading,
-    open: Arc<Semaphore>,
+    open: Places,
 }
 
 /// What a frame says of itself; its records are skipped.
@@ -122,7 +122,7 @@ impl Streams {
     ) -> Self {
         Self {
             reading,
-            open: Arc::new(Semaphore::new(config.limits.streams_max)),
+            open: Places::of_streams(config.limits.streams_max),
             sender,
             failures,
             spans,
@@ -139,7 +139,7 @@ impl Streams {
     /// Serves a stream on a task of its own, which ends when all is answered or the answers are dropped.
     ///
     /// # Errors
-    /// `QUEUE_FULL` where there are as many streams as may be.
+    /// `QUEUE_FULL` if there are as many streams as may be, of all connections or of this one.
     pub(super) fn serve(
         self: &Arc<Self>,
         incoming: Incoming,
@@ -147,10 +147,7 @@ impl Streams {
         ends: Option<Instant>,
         call: CallSpan,
     ) -> Result<Answers, Failure> {
-        let open = Arc::clone(&self.open).try_acquire_owned().map_err(|_full| {
-            let sentence = format!("{} streams are open already", self.limits.streams_max);
-            Failure::new(Reason::QueueFull, sentence)
-        })?;
+        let open = self.open.take(&incoming.extensions)?;
         let owner = self.reading.memory.stream(incoming.connection());
         let inbound = incoming.messages(self.reading.clone(), owner);
         let streams = Arc::clone(self);

@@ -2,6 +2,7 @@
 //! Must never keep a pointer beyond the call that was given it.
 #![expect(unsafe_code, reason = "rust-rdkafka wraps none of these calls")]
 
+mod allocator;
 mod configs;
 mod events;
 mod intercepted;
@@ -17,6 +18,7 @@ mod transactional;
 mod verified;
 
 pub use self::{
+    allocator::give_back_free_memory,
     events::{Event, MessageStatus, Report, ReportQueue, fatal_error, poll_consumer},
     metadata::{TopicPartitions, cluster_answers, topic_partitions},
     offsets::{CommittedOffset, committed_offsets, committed_with_text},

@@ -161,7 +161,7 @@ fn typed(status: &Status) -> Result<String, String> {
     }
     let violations = details.bad_request().map_or(0, |request| request.field_violations.len());
     // What is no protobuf may have no field to name; its sentence says so.
-    let in_words = ["the request is not valid protobuf", "the call ended", "the request"];
+    let in_words = ["the request is not valid protobuf", "the call", "the request"];
     let said = violations > 0 || in_words.iter().any(|words| status.message().starts_with(words));
     if info.reason == "INVALID_RECORD" && (!said || violations > VIOLATIONS_MAX) {
         return wrong("does not say what is wrong");

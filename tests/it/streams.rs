@@ -303,7 +303,7 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
     const IDLE: usize = 5_000;
     const VANISHING: usize = 500;
     let topic = Cluster::shared().create_topic("vanish", 3, &[]);
-    let sidecar = over_tls().env("SIDECAR_STREAMS_MAX", "6000").start();
+    let sidecar = over_tls().env("SIDECAR_STREAMS_MAX", "12000").start();
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async { send(&connect(&address), text(&topic, "warm")).await.unwrap() });
@@ -333,8 +333,7 @@ fn callers_that_vanish_or_idle_leave_nothing_behind() {
         let settled = metrics.lines().any(|line| line == "producer_outstanding_records 0");
         (settled && fds <= before.0 + 2 && threads <= before.1).then_some(())
     });
-    let grown = after().2.saturating_sub(before.2);
-    assert!(grown < 150_000_000, "{grown} bytes more than before");
+    eventually(Duration::from_secs(10), "less than 60 MiB are held", || (after().2 < 60 << 20).then_some(()));
     run(async { send(&connect(&address), text(&topic, "after")).await.unwrap() });
 }
 

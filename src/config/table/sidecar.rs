@@ -203,7 +203,7 @@ fn requests() -> Vec<Setting> {
             256,
             (1, 100_000),
             "streams",
-            "The most SendBatch streams at once, all connections together; beyond it, QUEUE_FULL.",
+            "The most SendBatch streams at once, all connections together; beyond it, QUEUE_FULL. One connection gets at most as many as are free: half of them if all others are idle.",
         ),
     ]
 }

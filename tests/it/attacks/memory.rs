@@ -227,8 +227,11 @@ fn a_callers_own_deadline_ends_a_request_that_is_not_whole() {
 }
 
 fn idle_streams_are_bounded_and_cost_little() {
+    // What one connection gets: half.
     const STREAMS: usize = 256;
-    let sidecar = listening_without_brokers(without_brokers(&["serve"]));
+    let streams_max = (2 * STREAMS).to_string();
+    let builder = without_brokers(&["serve"]).env("SIDECAR_STREAMS_MAX", streams_max);
+    let sidecar = listening_without_brokers(builder);
     run(async {
         connect(&sidecar.grpc_address()).get_info(GetInfoRequest {}).await.unwrap();
         let before = sidecar.rss_bytes();

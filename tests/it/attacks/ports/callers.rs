@@ -21,6 +21,7 @@ crate::tests!(
     silent_connections_take_nothing_from_a_good_caller,
     a_full_port_refuses_at_once_and_makes_room_once_a_connection_is_idle,
     calls_of_one_connection_do_not_refuse_everybody,
+    streams_of_one_connection_do_not_refuse_everybody,
     unknown_topics_of_one_caller_do_not_hold_up_anothers,
 );
 
@@ -128,10 +129,32 @@ fn a_full_port_refuses_at_once_and_makes_room_once_a_connection_is_idle() {
     });
 }
 
+fn streams_of_one_connection_do_not_refuse_everybody() {
+    const STREAMS_MAX: usize = 64;
+    let sidecar = over_tls().env("SIDECAR_STREAMS_MAX", STREAMS_MAX.to_string()).start();
+    sidecar.wait_ready(READY);
+    let address = sidecar.grpc_address();
+    run(async {
+        let one = connect(&address);
+        let mut opened = Vec::new();
+        for _ in 0..STREAMS_MAX {
+            opened.push(streams::idle(one.clone()).await);
+        }
+        assert_eq!(opened.iter().filter(|stream| stream.is_ok()).count(), STREAMS_MAX / 2);
+        let refused = opened.iter().find_map(|stream| stream.as_ref().err()).unwrap();
+        refused.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
+        streams::idle(connect(&address)).await.map(drop).expect("another connection has its own share");
+    });
+}
+
 fn calls_of_one_connection_do_not_refuse_everybody() {
     const CALLERS_MAX: usize = 1_024;
+    const STREAMS_MAX: usize = 2_048;
     let topic = Cluster::shared().create_topic("share", 1, &[]);
-    let sidecar = over_tls().env("SIDECAR_CALLERS_MAX", CALLERS_MAX.to_string()).start();
+    // Streams have a bound of their own, and the same shares of it.
+    let streams_max = STREAMS_MAX.to_string();
+    let builder = over_tls().env("SIDECAR_CALLERS_MAX", CALLERS_MAX.to_string());
+    let sidecar = builder.env("SIDECAR_STREAMS_MAX", streams_max).start();
     sidecar.wait_ready(READY);
     let address = sidecar.grpc_address();
     run(async {
@@ -144,7 +167,7 @@ fn calls_of_one_connection_do_not_refuse_everybody() {
         }
         let opened = opening.join_all().await;
         let idle = opened.iter().filter(|stream| stream.is_ok()).count();
-        assert_eq!(idle, CALLERS_MAX / 2, "half of all calls");
+        assert_eq!(idle, CALLERS_MAX / 2, "half of all calls, which are fewer than half of all streams");
         let refused = opened.iter().find_map(|stream| stream.as_ref().err()).unwrap();
         refused.expect(Code::ResourceExhausted, "QUEUE_FULL", "NO");
         for number in 0..50 {
