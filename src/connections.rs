@@ -107,6 +107,7 @@ impl Port {
     /// Makes a port without connections; lines about refused ones are written at most once a period each.
     #[must_use]
     pub fn new(rules: Rules, metrics: Arc<Metrics>, log_period: Duration) -> Arc<Self> {
+        metrics.connections().begin(rules.name);
         Arc::new(Self {
             rules,
             metrics,

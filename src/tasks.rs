@@ -6,7 +6,6 @@ use std::{
     any::Any,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::Arc,
     task::Poll,
     thread,
@@ -107,8 +106,9 @@ impl Tasks {
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Option<T>> {
         let tasks = self.clone();
+        // In a box: a future that is moved into another one would take its room twice.
+        let mut task = Box::pin(task);
         self.0.tracker.spawn(async move {
-            let mut task = pin!(task);
             let caught = std::future::poll_fn(|context| {
                 match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
                     Ok(Poll::Pending) => Poll::Pending,

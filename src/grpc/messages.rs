@@ -21,6 +21,8 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const GZIP_BYTES_MIN: usize = 18;
 /// What unpacking takes beside what it yields, in bytes: its window and its tables.
 const UNPACKING_BYTES: usize = 48 * 1024;
+/// How much is unpacked before other tasks get their turn, in bytes.
+const UNPACKED_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// What bounds the reading of all calls.
 #[derive(Debug, Clone)]
@@ -214,8 +216,16 @@ async fn unpacked(
         granted(reading, deadline, reading.memory.unpacked(owner, size + UNPACKING_BYTES)).await?;
     let mut bytes = Vec::with_capacity(size);
     let bound = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(1);
-    let unpacked = GzDecoder::new(&packed.bytes[..]).take(bound).read_to_end(&mut bytes);
-    if unpacked.is_err() || bytes.len() != size {
+    let mut decoder = GzDecoder::new(&packed.bytes[..]).take(bound);
+    loop {
+        let step = decoder.by_ref().take(UNPACKED_AT_ONCE_BYTES).read_to_end(&mut bytes);
+        if step.map_err(|_| cannot())? == 0 {
+            break;
+        }
+        // Others get their turn: to unpack a large message takes milliseconds.
+        tokio::task::yield_now().await;
+    }
+    if bytes.len() != size {
         return Err(cannot());
     }
     permit.shrink_to(size);

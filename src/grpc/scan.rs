@@ -9,7 +9,7 @@ use prost_types::Value;
 
 use super::proto;
 use crate::{
-    failure::{Failure, Violation},
+    failure::{Failure, Reason, Violation},
     record::{Header, Record},
 };
 
@@ -19,6 +19,8 @@ const DEPTH_MAX: usize = 100;
 const ALLOCATION_BYTES: usize = 16;
 /// A vector that grows has up to twice the room that it needs.
 const GROWTH: usize = 2;
+/// What a field counts that takes no memory of its own. It takes time to read, and a message may repeat it a million times.
+const FIELD_BYTES: usize = 256;
 /// A record, its topic and its place among the others, before and after decoding.
 const RECORD_BYTES: usize = GROWTH * size_of::<proto::ProducerRecord>() + GROWTH * size_of::<Record>() + 64;
 const HEADER_BYTES: usize = GROWTH * size_of::<proto::Header>() + size_of::<Header>() + ALLOCATION_BYTES;
@@ -42,6 +44,9 @@ pub struct Parts {
     pub bytes: usize,
     records_bytes: usize,
     inputs_bytes: usize,
+    /// Fields that may be set once, or that are not known, and what they count.
+    others: usize,
+    others_bytes: usize,
     heaviest: Heaviest,
 }
 
@@ -73,9 +78,8 @@ pub fn parts(shape: Shape, message: &[u8], (records_max, bytes_max): (usize, usi
     fields(message, |tag, field| {
         match (shape, tag) {
             (Shape::Send, 1) | (Shape::Frame, 2) | (Shape::Unit, 3) => parts.record(field, bytes_max),
-            (Shape::Unit, 1) => parts.bytes += 2 * field.len(),
             (Shape::Unit, 2) => parts.input(field),
-            (Shape::Send | Shape::Frame | Shape::Unit, _) => {}
+            (Shape::Send | Shape::Frame | Shape::Unit, _) => parts.other(2 * field.len()),
         }
         parts.records <= records_max && parts.bytes <= bytes_max
     });
@@ -90,6 +94,12 @@ impl Parts {
     pub fn fit(&self, shape: Shape, bytes_max: usize) -> Result<(), Failure> {
         if self.bytes <= bytes_max {
             return Ok(());
+        }
+        if self.others_bytes > self.records_bytes.max(self.inputs_bytes).max(self.heaviest.bytes) {
+            let count = self.others;
+            let sentence =
+                format!("the request has {count} fields that it may have once, or that are not known");
+            return Err(Failure::new(Reason::InvalidRecord, sentence));
         }
         let lists = [self.records_bytes, self.inputs_bytes];
         let Heaviest { record, is_json, count, bytes } = self.heaviest;
@@ -116,6 +126,13 @@ impl Parts {
         Err(Failure::invalid(vec![Violation { field, description }], 1))
     }
 
+    /// Counts a field outside of the lists.
+    fn other(&mut self, bytes: usize) {
+        self.others += 1;
+        self.others_bytes += bytes + FIELD_BYTES;
+        self.bytes += bytes + FIELD_BYTES;
+    }
+
     fn record(&mut self, record: &[u8], bytes_max: usize) {
         let mut own = RECORD_BYTES;
         let (mut headers, mut headers_bytes) = (0, 0);
@@ -123,8 +140,8 @@ impl Parts {
         fields(record, |tag, field| {
             match tag {
                 // Topic and message id are copied twice, text once.
-                1 | 11 => own += 2 * (field.len() + ALLOCATION_BYTES),
-                3 | 5 => own += field.len() + ALLOCATION_BYTES,
+                1 | 11 => own += 2 * (field.len() + ALLOCATION_BYTES) + FIELD_BYTES,
+                3 | 5 => own += field.len() + ALLOCATION_BYTES + FIELD_BYTES,
                 6 => json.value(field, 0, bytes_max),
                 8 => {
                     headers += 1;
@@ -136,7 +153,7 @@ impl Parts {
                         true
                     });
                 }
-                _ => {}
+                _ => own += FIELD_BYTES,
             }
             own + headers_bytes + json.bytes <= bytes_max
         });
@@ -153,7 +170,7 @@ impl Parts {
     fn input(&mut self, input: &[u8]) {
         let mut own = INPUT_BYTES;
         fields(input, |_, text| {
-            own += 2 * (text.len() + ALLOCATION_BYTES);
+            own += 2 * (text.len() + ALLOCATION_BYTES) + FIELD_BYTES;
             true
         });
         self.inputs += 1;
@@ -180,13 +197,16 @@ impl Json {
             match tag {
                 3 => self.text(field),
                 5 => self.object(field, depth + 1, bytes_max),
-                6 => fields(field, |tag, element| {
-                    if tag == 1 {
-                        self.value(element, depth + 2, bytes_max);
-                    }
-                    self.bytes <= bytes_max
-                }),
-                _ => {}
+                6 => {
+                    self.bytes += FIELD_BYTES / 4;
+                    fields(field, |tag, element| {
+                        if tag == 1 {
+                            self.value(element, depth + 2, bytes_max);
+                        }
+                        self.bytes <= bytes_max
+                    });
+                }
+                _ => self.bytes += FIELD_BYTES,
             }
             self.bytes <= bytes_max
         });

@@ -48,7 +48,8 @@ impl Answers {
             Failure::new(Reason::Internal, "the stream's task ended without a word; a fault of the sidecar");
         let end = Arc::new(Mutex::new(Some(status::status(&lost))));
         let (told, gone) = (Arc::clone(&end), answers.clone());
-        let task = task(answers);
+        // In a box for its size's sake, as in `tasks.rs`.
+        let task = Box::pin(task(answers));
         let running = async move {
             tokio::select! {
                 ended = task => *told.lock() = ended,

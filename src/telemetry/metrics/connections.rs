@@ -63,6 +63,17 @@ impl ConnectionMetrics {
         Self { open, closed, refused }
     }
 
+    /// Begins all counts of a port at zero, so that the first of a kind is seen as an increase.
+    pub fn begin(&self, port: &'static str) {
+        self.open(port, 0);
+        for reason in Closed::ALL.map(Closed::name) {
+            self.closed.get_or_create_owned(&EndLabels { port, reason });
+        }
+        for reason in Refused::ALL.map(Refused::name) {
+            self.refused.get_or_create_owned(&EndLabels { port, reason });
+        }
+    }
+
     /// Sets how many connections of a port are open.
     pub fn open(&self, port: &'static str, connections: usize) {
         self.open.get_or_create_owned(&PortLabel { port }).set(gauge_value(connections));
@@ -80,6 +91,9 @@ impl ConnectionMetrics {
 }
 
 impl Closed {
+    const ALL: [Self; 6] =
+        [Self::Ended, Self::Broken, Self::NoHandshake, Self::Silent, Self::MadeRoom, Self::Stopping];
+
     /// Returns its name in metrics and log lines.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -95,6 +109,8 @@ impl Closed {
 }
 
 impl Refused {
+    const ALL: [Self; 2] = [Self::Full, Self::AcceptFailed];
+
     /// Returns its name in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

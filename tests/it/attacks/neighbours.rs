@@ -34,8 +34,9 @@ const RSS_AFTER_MAX: u64 = 60 * MIB;
 const GIVEN_BACK: Duration = Duration::from_secs(10);
 /// How much slower the slowest of a hundred calls may become.
 const P99_FACTOR_MAX: u32 = 3;
-/// A faster p99 than this before the attack counts as this: two cores are shared with brokers and attackers.
-const P99_FLOOR: Duration = Duration::from_millis(20);
+/// A faster p99 than this before the attack counts as this: two cores are shared with brokers and attackers, and the build is not
+/// optimised.
+const P99_FLOOR: Duration = Duration::from_millis(50);
 /// How many calls come before the measurement.
 const WARM_UP: usize = 100;
 /// How often an attacker looks at what it holds.
@@ -125,18 +126,21 @@ fn ready() -> Sidecar {
     sidecar
 }
 
-/// Repeats calls with these bodies, each on a connection of its own, until the attack is over.
+/// Repeats calls with these bodies, one after the other on each of two connections, until the attack is over.
 fn repeat_calls(address: &str, over: &Over, calls: &[(&'static str, Bytes, bool)]) -> usize {
     let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for (path, body, is_compressed) in calls {
+        for skipped in [0, calls.len() / 2] {
             let answered = &answered;
             scope.spawn(move || {
                 run(async {
                     let channel = channel(address);
-                    while !*over.borrow() {
-                        let refused =
-                            raw::call(&channel, path, RawBody::whole(body.clone()), *is_compressed).await;
+                    for (path, body, is_compressed) in calls.iter().cycle().skip(skipped) {
+                        if *over.borrow() {
+                            return;
+                        }
+                        let body = RawBody::whole(body.clone());
+                        let refused = raw::call(&channel, path, body, *is_compressed).await;
                         refused.expect_err("what unpacks into so many parts is refused");
                         answered.fetch_add(1, Ordering::Relaxed);
                     }
