@@ -3,14 +3,16 @@
 //!
 //! A port serves each connection on a task of its own:
 //!
-//!     accepted --full, nobody can leave--> refused
-//!        |
-//!     greeting --not complete in time--> closed (no_handshake)
-//!        |
-//!      open ----nothing heard in time--> closed (silent)
-//!        |  \---newcomers need room----> asked to leave, closed (made_room)
-//!        |   \--the sidecar stops------> asked to leave, closed (stopping)
-//!     ended by the peer, or broken
+//! ```text
+//! accepted --full, nobody can leave--> refused
+//!    |
+//! greeting --not complete in time--> closed (no_handshake)
+//!    |
+//!  open ----nothing heard in time--> closed (silent)
+//!    |  \---newcomers need room----> asked to leave, closed (made_room)
+//!    |   \--the sidecar stops------> asked to leave, closed (stopping)
+//! ended by the peer, or broken
+//! ```
 
 mod attended;
 pub mod caller;
