@@ -30,6 +30,7 @@ pub mod statistics;
 pub mod tls;
 pub mod topics;
 pub mod transaction;
+pub mod wire;
 
 pub use self::ffi::{give_back_free_memory, openssl_version};
 

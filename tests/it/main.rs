@@ -46,6 +46,7 @@ mod tls;
 mod topics;
 mod traces;
 mod transactions;
+mod wire;
 
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
@@ -99,6 +100,7 @@ const TOGETHER: &[&[Test]] = &[
     transactions::codes::TESTS,
     transactions::lanes::TESTS,
     transactions::forbidden::TESTS,
+    wire::TESTS,
 ];
 
 /// Tests that break what others need, or measure; one after the other, in this order.
