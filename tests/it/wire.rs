@@ -72,7 +72,10 @@ async fn open(settings: &Arc<WireSettings>) -> Result<Connection, WireError> {
 }
 
 /// Asks for metadata and waits for the answer.
-async fn metadata(connection: &mut Connection, question: &MetadataRequest) -> Result<MetadataResponse, WireError> {
+async fn metadata(
+    connection: &mut Connection,
+    question: &MetadataRequest,
+) -> Result<MetadataResponse, WireError> {
     let mut request = connection.request(ApiKey::Metadata)?;
     request.encode(question)?;
     let id = connection.send(request)?;
@@ -188,7 +191,7 @@ fn a_topic_made_again_is_another_one() {
         let change = view.update(ask()).unwrap();
         change.failed.is_empty().then_some(change)
     });
-    assert_eq!(change.recreated, [topic.clone()]);
+    assert_eq!(change.recreated, std::slice::from_ref(&topic));
     let known = view.topic(&topic).unwrap();
     assert!(id.is_some() && known.id.is_some() && known.id != id);
     assert_eq!(known.partitions.len(), 1);
@@ -197,7 +200,9 @@ fn a_topic_made_again_is_another_one() {
 fn a_wrong_password_is_refused_at_once() {
     let settings = settings(Cluster::shared(), &[("KAFKA_PASSWORD", "canary-wrong")]);
     let error = refused(&settings);
-    let WireError::AuthenticationFailed { mechanism: "SCRAM-SHA-512", words } = &error else { panic!("{error}") };
+    let WireError::AuthenticationFailed { mechanism: "SCRAM-SHA-512", words } = &error else {
+        panic!("{error}")
+    };
     assert!(words.contains("invalid credentials") && !words.contains("canary"), "{words}");
     let begun = Instant::now();
     let error = run(async { Bootstrap::new(&settings).round(&settings, &[]).await.unwrap_err() });

@@ -6,9 +6,7 @@ mod renewal;
 use std::time::{Duration, Instant};
 
 use bytes::BufMut as _;
-use kafka_protocol::messages::{
-    ApiKey, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, MetadataResponse,
-};
+use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, MetadataRequest, MetadataResponse};
 
 use self::fake::{Accepted, Fake, KAFKA_4_1, versions};
 use super::{Connection, ConnectionEvent, Unanswered};
@@ -47,6 +45,16 @@ async fn failure(connection: &mut Connection) -> WireError {
 async fn answer(accepted: &mut Accepted) {
     let (header, _) = accepted.request().await;
     accepted.answer(&header, &MetadataResponse::default()).await;
+}
+
+#[test]
+fn a_connection_may_go_from_thread_to_thread() {
+    fn assert_send<T: Send>(_: impl FnOnce(&'static Fake) -> T) {}
+    assert_send(|fake| Connection::open(Box::leak(Box::new(fake.broker())), fake.settings(PATIENT, None)));
+    assert_send(|fake| async {
+        let (mut connection, _) = fake.open(PATIENT).await;
+        connection.next().await
+    });
 }
 
 #[tokio::test]
@@ -266,7 +274,7 @@ async fn an_answer_of_another_shape_is_refused_where_it_is_read() {
     ask(&mut connection);
     let (response, ()) = tokio::join!(response(&mut connection), async {
         let (header, _) = accepted.request().await;
-        accepted.answer(&header, &InitProducerIdResponse::default()).await;
+        accepted.raw(header.correlation_id, &[0, 0, 0, 0, 0, 0, 9]).await;
     });
     assert!(matches!(response.decode::<MetadataRequest>(), Err(WireError::Protocol(_))));
 }

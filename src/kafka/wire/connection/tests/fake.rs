@@ -141,7 +141,7 @@ impl Accepted {
 
     /// Returns whether the other side has ended the connection.
     pub async fn is_ended(&mut self) -> bool {
-        matches!(self.stream.read_u8().await, Err(_))
+        self.stream.read_u8().await.is_err()
     }
 
     /// Ends the connection with a reset.

@@ -1,7 +1,7 @@
 //! Sessions that end (KIP-368): they are renewed in time, and what is sent meanwhile waits.
 
 use kafka_protocol::messages::{
-    ApiKey, RequestHeader, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeResponse,
+    RequestHeader, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable as _, StrBytes};
 use secrecy::SecretString;
@@ -106,7 +106,8 @@ async fn what_is_held_when_a_renewal_fails_was_not_written() {
         header = async { shake(&mut accepted).await; turn(&mut accepted, "one").await } => header,
     };
     let held = ask(&mut connection);
-    let (error, ()) = tokio::join!(failure(&mut connection), accepted.answer(&header, &refusal()));
+    let refusal = refusal();
+    let (error, ()) = tokio::join!(failure(&mut connection), accepted.answer(&header, &refusal));
     assert_eq!(error.to_string(), "PLAIN authentication failed: Authentication failed: wrong\\npassword");
     let unanswered = connection.into_unanswered();
     assert_eq!(unanswered, [Unanswered { id: held, api: ApiKey::Metadata, is_written: false }]);
