@@ -137,7 +137,7 @@ fn say_start(app: &App, loaded: &Loaded) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         librdkafka = kafka::librdkafka_version(),
-        openssl = kafka::openssl_version(),
+        "openssl" = kafka::openssl_version(),
         grpc = addresses.grpc,
         admin = addresses.admin,
         brokers = brokers.join(","),

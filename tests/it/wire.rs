@@ -138,7 +138,9 @@ fn the_cluster_is_found_and_its_topics_are_read() {
 async fn producer_id(connection: &mut Connection) -> i64 {
     loop {
         let mut request = connection.request(ApiKey::InitProducerId).unwrap();
-        request.encode(&InitProducerIdRequest::default().with_transaction_timeout_ms(1000)).unwrap();
+        // None and not the default, which is an empty one.
+        let question = InitProducerIdRequest::default().with_transactional_id(None);
+        request.encode(&question).unwrap();
         connection.send(request).unwrap();
         loop {
             let ConnectionEvent::Response(response) = connection.next().await.unwrap() else { continue };

@@ -38,11 +38,11 @@ impl Build {
 impl EncodeMetric for Build {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let none = Libraries::default();
-        let Libraries { librdkafka, openssl } = self.libraries.get().unwrap_or(&none);
+        let Libraries { librdkafka, openssl: tls } = self.libraries.get().unwrap_or(&none);
         encoder.encode_info(&[
             ("version", env!("CARGO_PKG_VERSION")),
             ("librdkafka_version", librdkafka.as_str()),
-            ("openssl_version", openssl.as_str()),
+            ("openssl_version", tls.as_str()),
         ])
     }
 
