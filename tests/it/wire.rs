@@ -35,6 +35,7 @@ crate::tests!(
     a_session_outlives_what_the_brokers_allow,
     a_topic_made_again_is_another_one,
     a_wrong_password_is_refused_at_once,
+    plain_is_spoken_and_another_mechanism_is_refused_at_once,
     a_user_where_none_is_asked_for_is_refused_at_once,
     an_unknown_issuer_and_a_wrong_name_are_refused_at_once,
     ports_that_speak_otherwise_are_noticed_at_once,
@@ -209,6 +210,28 @@ fn a_wrong_password_is_refused_at_once() {
     let begun = Instant::now();
     let error = run(async { Bootstrap::new(&settings).round(&settings, &[]).await.unwrap_err() });
     assert!(error.is_refusal() && error.0.len() == 3 && begun.elapsed() < AT_ONCE, "{error}");
+}
+
+fn plain_is_spoken_and_another_mechanism_is_refused_at_once() {
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    let users = format!("{module} required user_plain=\"canary-plain\";");
+    let listener = |name: &str| format!("listener.name.sasl_ssl.{name}");
+    let properties = vec![
+        (listener("sasl.enabled.mechanisms"), "PLAIN".to_owned()),
+        (listener("plain.sasl.jaas.config"), users),
+    ];
+    let options = ClusterOptions { nodes: 1, properties, warm: false, ..ClusterOptions::default() };
+    let cluster = Cluster::start(&options);
+    let plain = [("KAFKA_SASL_MECHANISM", "PLAIN"), ("KAFKA_USER", "plain")];
+    let right = settings(&cluster, &[plain[0], plain[1], ("KAFKA_PASSWORD", "canary-plain")]);
+    run(async {
+        let mut connection = open(&right).await.unwrap();
+        metadata(&mut connection, &ask_cluster()).await.unwrap();
+    });
+    let error = refused(&settings(&cluster, &[plain[0], plain[1], ("KAFKA_PASSWORD", "canary-wrong")]));
+    assert!(matches!(error, WireError::AuthenticationFailed { mechanism: "PLAIN", .. }), "{error}");
+    let error = refused(&settings(&cluster, &[("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256")]));
+    assert!(error.to_string().contains("the broker takes PLAIN there"), "{error}");
 }
 
 fn a_user_where_none_is_asked_for_is_refused_at_once() {

@@ -168,4 +168,41 @@ mod tests {
         assert!(both.is_refusal());
         assert!(both.to_string().contains("; b2:9092: PLAIN authentication failed: no"), "{both}");
     }
+
+    /// A frozen broker takes connections and says nothing.
+    #[tokio::test]
+    async fn a_silent_broker_holds_up_the_next_for_a_moment() {
+        let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let at = |listener: &tokio::net::TcpListener| Broker {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let (known, configured) = (at(&silent), at(&gone));
+        drop(gone);
+        let settings = Arc::new(WireSettings {
+            brokers: vec![configured.clone()],
+            client_id: String::new(),
+            tls: None,
+            credentials: None,
+            socket_timeout: Duration::from_secs(60),
+            connection_setup_timeout: NEXT_BROKER_AFTER * 2,
+            reconnect_backoff: Duration::from_millis(200),
+            reconnect_backoff_max: Duration::from_millis(200),
+            metadata_refresh: Duration::from_secs(60),
+            allow_auto_topic_creation: false,
+        });
+        let mut bootstrap = Bootstrap::new(&settings);
+        let BootstrapError(tried) =
+            bootstrap.round(&settings, std::slice::from_ref(&known)).await.unwrap_err();
+        let order: Vec<_> = tried.into_iter().map(|(broker, _)| broker).collect();
+        assert_eq!(
+            order,
+            [configured, known],
+            "the one that is gone fails while the silent one is waited for"
+        );
+        let begun = tokio::time::Instant::now();
+        assert!(bootstrap.round(&settings, &[]).await.is_err());
+        assert!(begun.elapsed() >= Duration::from_millis(160), "after a pause");
+    }
 }

@@ -1,5 +1,6 @@
 //! Connections against a broker that a test plays: it tells the truth, lies, falls silent or goes away.
 
+mod encrypted;
 mod fake;
 mod renewal;
 
