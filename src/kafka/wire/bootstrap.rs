@@ -186,7 +186,7 @@ mod tests {
             tls: None,
             credentials: None,
             socket_timeout: Duration::from_secs(60),
-            connection_setup_timeout: NEXT_BROKER_AFTER * 2,
+            connection_setup_timeout: NEXT_BROKER_AFTER * 3,
             reconnect_backoff: Duration::from_millis(200),
             reconnect_backoff_max: Duration::from_millis(200),
             metadata_refresh: Duration::from_secs(60),

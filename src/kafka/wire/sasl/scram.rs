@@ -20,7 +20,7 @@ use crate::config::Credentials;
 
 /// The fewest iterations: those of RFC 7677, and Kafka's own least.
 const ITERATIONS_MIN: usize = 4096;
-/// The most, some 100 ms of work; Kafka's tools allow 16,384.
+/// The most, some 50 ms of work; Kafka's tools allow 16,384.
 const ITERATIONS_MAX: usize = 100_000;
 /// The random bytes of a nonce.
 const NONCE_BYTES: usize = 24;
