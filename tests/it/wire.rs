@@ -25,13 +25,14 @@ use producer_sidecar::{
     },
     record::Topic,
 };
-use testkit::{Cluster, ClusterOptions, TestFolder, certificates::odd_servers, eventually};
+use testkit::{Cluster, ClusterOptions, MockKafka, TestFolder, certificates::odd_servers, eventually};
 use tokio::{sync::watch, time::timeout};
 
 use crate::client::run;
 
 crate::tests!(
     the_cluster_is_found_and_its_topics_are_read,
+    librdkafkas_mock_cluster_is_spoken_to,
     a_session_outlives_what_the_brokers_allow,
     a_topic_made_again_is_another_one,
     a_wrong_password_is_refused_at_once,
@@ -133,6 +134,25 @@ fn the_cluster_is_found_and_its_topics_are_read() {
             }
         });
     }
+}
+
+/// It is what `dev` starts; it knows no version 3 of ApiVersions, and no SASL.
+fn librdkafkas_mock_cluster_is_spoken_to() {
+    let mock = MockKafka::start();
+    let brokers = mock.bootstrap();
+    let way = [("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"), ("KAFKA_BROKERS", brokers.as_str())];
+    let settings = settings(Cluster::shared(), &way);
+    let topic = Topic::parse("made-by-asking").unwrap();
+    run(async {
+        let mut connection = open(&settings).await.unwrap();
+        assert_eq!(connection.versions().of(ApiKey::Produce), Some(10));
+        let mut view = ClusterView::default();
+        let answer = metadata(&mut connection, &ask_topics([&topic], true)).await.unwrap();
+        view.update(answer).unwrap();
+        let (_, node) = view.leader(&topic, 0).unwrap();
+        let mut leader = Connection::open(&node.address, Arc::clone(&settings)).await.unwrap();
+        assert!(producer_id(&mut leader).await >= 0);
+    });
 }
 
 /// Asks for a producer id until the broker has its block of them.

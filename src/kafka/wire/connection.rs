@@ -102,7 +102,8 @@ impl Connection {
         };
         let mut pipe = Pipe::new(socket, settings.socket_timeout);
         *stage = pipe.stage;
-        let versions = AgreedVersions::choose(&ask_versions(&mut pipe, &settings.client_id).await?)?;
+        let known = ask_versions(&mut pipe, &settings.client_id).await?;
+        let versions = AgreedVersions::choose(&known, settings.credentials.is_some())?;
         let mut lifetime = None;
         if let Some(credentials) = &settings.credentials {
             *stage = ConnectionStage::Authentication;
