@@ -278,11 +278,11 @@ impl<T> Partition<T> {
             return None;
         }
         let on_wire = self.sealed.iter().filter(|batch| batch.is_on_wire).count();
-        // What another connection has may still arrive, after what would go by this one.
-        if on_wire > 0 && self.connection != connection {
-            return None;
-        }
         if self.connection != connection {
+            // What another connection has may still arrive, after what would go by this one.
+            if on_wire > 0 {
+                return None;
+            }
             (self.connection, self.acknowledged) = (connection, None);
         }
         // A leader that does not know the producer id takes any sequence: of two batches the second alone could be written.

@@ -132,8 +132,35 @@ fn another_connection_waits_for_what_the_one_before_has() {
     bench.acknowledge_first();
     let first = bench.next().unwrap();
     assert_eq!(bench.next_on(2), None);
+    let second = bench.next().unwrap();
     bench.answer(&first, 0);
+    bench.answer(&second, 0);
     assert!(bench.next_on(2).is_some());
+    bench.push(8);
+    assert_eq!(bench.next_on(2), None, "one until that leader has spoken");
+}
+
+#[test]
+fn a_batch_in_doubt_waits_for_the_answers_to_those_behind_it() {
+    let mut bench = Bench::with(10);
+    bench.acknowledge_first();
+    let batches = [bench.next().unwrap(), bench.next().unwrap(), bench.next().unwrap()];
+    bench.answer(&batches[0], 20);
+    bench.answer(&batches[1], 0);
+    assert_eq!(bench.next(), None);
+    bench.answer(&batches[2], 0);
+    assert_eq!(bench.next().unwrap(), batches[0]);
+}
+
+#[test]
+fn a_leader_that_takes_a_batch_behind_a_refused_one_did_not_know_the_producer_id() {
+    let mut bench = Bench::with(6);
+    bench.acknowledge_first();
+    let (first, second) = (bench.next().unwrap(), bench.next().unwrap());
+    bench.answer(&first, 19);
+    bench.answer(&second, 0);
+    assert!(bench.partition.needs_producer_id());
+    assert_eq!(bench.ends().len(), 2);
 }
 
 #[test]
@@ -247,6 +274,8 @@ fn a_refusal_of_what_is_in_doubt_says_nothing_of_the_attempt_before() {
         assert_eq!(bench.next().unwrap(), batch);
         bench.answer(&batch, code);
         assert_eq!(bench.ends(), [(0, in_doubt(code)), (1, in_doubt(code))]);
+        bench.push(2);
+        assert!(bench.partition.needs_producer_id(), "the broker's next sequence is not known");
     }
 }
 
