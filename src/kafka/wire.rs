@@ -16,6 +16,7 @@ pub mod error;
 pub mod message;
 pub mod metadata;
 pub mod partition;
+pub mod producer;
 pub mod sasl;
 pub mod settings;
 mod staggered;

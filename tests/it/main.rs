@@ -101,6 +101,7 @@ const TOGETHER: &[&[Test]] = &[
     transactions::lanes::TESTS,
     transactions::forbidden::TESTS,
     wire::TESTS,
+    wire::producing::TESTS,
 ];
 
 /// Tests that break what others need, or measure; one after the other, in this order.

@@ -1,5 +1,7 @@
 //! The client of the wire protocol before real brokers: it is let in, or says why not within a moment.
 
+pub mod producing;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,

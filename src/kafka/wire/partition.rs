@@ -19,7 +19,11 @@
 //! Only the broker can say then whether it is in the log, and it does if the identical batch comes again under its sequence. A batch
 //! that is not in doubt was refused by each attempt: its records go back to the queue, and its sequence is used again.
 //!
-//! Each rule with the sequence of events that makes it necessary is in `docs/decisions/0019`.
+//! Each rule with the sequence of events that makes it necessary is in decision 0020.
+
+mod ending;
+mod outcome;
+mod sealed;
 
 use std::{
     collections::VecDeque,
@@ -28,6 +32,8 @@ use std::{
 
 use bytes::Bytes;
 
+pub use self::outcome::{Answer, BatchLimits, Cause, End, Ended, Outgoing};
+use self::sealed::{Queued, Refusal, Sealed};
 use super::{
     super::code::ErrorCode,
     batch::ProducerId,
@@ -42,113 +48,6 @@ const KNOWN_FOR: Duration = Duration::from_secs(30);
 
 /// A record's place in its partition's order.
 pub type Place = u64;
-
-/// What bounds batches.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    /// The most records of a batch, at least 1.
-    pub records_max: usize,
-    /// The most bytes of a batch's records; a larger record goes alone.
-    pub bytes_max: usize,
-    /// The most batches of a partition on the wire, 1 to 5: brokers remember the last five of a producer id.
-    pub in_flight_max: usize,
-}
-
-/// A batch to be written to the leader's connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Names it in the partition.
-    pub number: u64,
-    /// The sealed batch.
-    pub bytes: Bytes,
-}
-
-/// What a produce response says of a batch.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
-    /// The partition's error code.
-    pub code: ErrorCode,
-    /// The first record's offset, if the broker says it.
-    pub base_offset: Option<i64>,
-    /// The time of the append in milliseconds, if the topic keeps that.
-    pub append_ms: Option<i64>,
-    /// The places in the batch of the records at fault (KIP-467).
-    pub refused: &'a [i32],
-}
-
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended<T> {
-    /// The record.
-    pub item: T,
-    /// How often it was written to a socket.
-    pub attempts: u32,
-    /// How it ended.
-    pub end: End,
-}
-
-/// How a record ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It is in the log.
-    Written {
-        /// Its offset, if the broker still knew it.
-        offset: Option<i64>,
-        /// The time of the append in milliseconds, if the topic keeps that.
-        append_ms: Option<i64>,
-    },
-    /// It is surely not in the log.
-    NotWritten(Cause),
-    /// It may be in the log.
-    InDoubt(Cause),
-}
-
-/// Why a record ended without being written for certain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The broker's error.
-    Code(ErrorCode),
-    /// Its time was over; the last error that it met, if any.
-    TimedOut(Option<ErrorCode>),
-    /// The sidecar stops.
-    GivenUp,
-}
-
-/// A record that waits.
-#[derive(Debug)]
-struct Queued<T> {
-    place: Place,
-    bytes: usize,
-    /// The most records that its next batch may have: less than the one that was refused with it.
-    batch_max: usize,
-    attempts: u32,
-    last_error: Option<ErrorCode>,
-    /// When it is given up.
-    by: Instant,
-    item: T,
-}
-
-/// A batch whose bytes and sequence no longer change.
-#[derive(Debug)]
-struct Sealed<T> {
-    number: u64,
-    bytes: Bytes,
-    base_sequence: i32,
-    records: Vec<Queued<T>>,
-    is_on_wire: bool,
-    is_in_doubt: bool,
-    last_error: Option<ErrorCode>,
-    /// Why its content cannot stay as it is.
-    refusal: Option<Refusal>,
-}
-
-#[derive(Debug)]
-enum Refusal {
-    TooLarge,
-    /// The places of those at fault, as far as they were named.
-    Records(Vec<usize>),
-    ForGood,
-}
 
 /// The records of one partition.
 #[derive(Debug)]
@@ -229,6 +128,12 @@ impl<T> Partition<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Returns whether it has something that is not on the wire.
+    #[must_use]
+    pub fn has_something_to_send(&self) -> bool {
+        !self.queue.is_empty() || self.sealed.iter().any(|batch| !batch.is_on_wire)
     }
 
     /// Returns whether it needs a producer id before anything can be sent.
@@ -460,133 +365,12 @@ impl<T> Partition<T> {
             self.queue.push_front(queued);
         }
     }
-
-    /// Ends what was not written in its time, and is not on the wire.
-    pub fn expire(&mut self, now: Instant, ended: &mut Vec<Ended<T>>) {
-        while let Some(queued) = self.queue.pop_front_if(|queued| queued.by <= now) {
-            let cause = Cause::TimedOut(queued.last_error);
-            ended.push(queued.end(End::NotWritten(cause)));
-        }
-        let before = self.sealed.len();
-        while let Some(batch) = self.sealed.pop_front_if(|batch| batch.is_over(now)) {
-            let cause = Cause::TimedOut(batch.last_error);
-            let end = if batch.is_in_doubt { End::InDoubt(cause) } else { End::NotWritten(cause) };
-            ended.extend(batch.records.into_iter().map(|queued| queued.end(end)));
-        }
-        if self.sealed.len() < before {
-            // The broker may have it or not: those behind may go under their own sequences, what is new may not.
-            if self.sealed.is_empty() {
-                self.producer = None;
-            }
-            self.settle(ended);
-        }
-    }
-
-    /// Returns when something will have to be given up, if anything is there.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<Instant> {
-        let queued = self.queue.front().map(|queued| queued.by);
-        let sealed = self.sealed.front().and_then(Sealed::last_by);
-        queued.into_iter().chain(sealed).min()
-    }
-
-    /// Ends all records that wait, which are surely not in the log.
-    pub fn refuse_waiting(&mut self, cause: Cause, ended: &mut Vec<Ended<T>>) {
-        let waiting = std::mem::take(&mut self.queue);
-        ended.extend(waiting.into_iter().map(|queued| queued.end(End::NotWritten(cause))));
-    }
-
-    /// Ends all records.
-    pub fn give_up(&mut self, ended: &mut Vec<Ended<T>>) {
-        for batch in std::mem::take(&mut self.sealed) {
-            let is_not_written = !batch.is_on_wire && !batch.is_in_doubt;
-            let end = if is_not_written { End::NotWritten } else { End::InDoubt };
-            ended.extend(batch.records.into_iter().map(|queued| queued.end(end(Cause::GivenUp))));
-        }
-        self.producer = None;
-        self.refuse_waiting(Cause::GivenUp, ended);
-    }
 }
 
 /// Returns the sequence behind so many records.
 fn behind(sequence: i32, records: usize) -> i32 {
     let records = i32::try_from(records).unwrap_or(i32::MAX);
     sequence.wrapping_add(records) & SEQUENCE_MASK
-}
-
-// === impl Sealed ===
-
-impl<T> Sealed<T> {
-    fn go(&mut self) {
-        self.is_on_wire = true;
-        for queued in &mut self.records {
-            queued.attempts = queued.attempts.saturating_add(1);
-        }
-    }
-
-    /// Returns the places of records that a response names, as far as they are there.
-    fn named(&self, places: &[i32]) -> Vec<usize> {
-        let places = places.iter().filter_map(|place| usize::try_from(*place).ok());
-        let mut named: Vec<_> = places.filter(|place| *place < self.records.len()).collect();
-        named.sort_unstable();
-        named.dedup();
-        named
-    }
-
-    /// Splits a batch that was refused for its content: those at fault end, the others go back.
-    fn refused(self, refusal: &Refusal, back: &mut Vec<Queued<T>>, ended: &mut Vec<Ended<T>>) {
-        let count = self.records.len();
-        match refusal {
-            Refusal::Records(named) if !named.is_empty() => {
-                let end = End::NotWritten(self.cause());
-                for (place, queued) in self.into_records().enumerate() {
-                    if named.binary_search(&place).is_ok() {
-                        ended.push(queued.end(end));
-                    } else {
-                        back.push(queued);
-                    }
-                }
-            }
-            // One of several is too large, or at fault, and which is not said.
-            Refusal::TooLarge | Refusal::Records(_) if count > 1 => {
-                back.extend(self.into_records().map(|queued| Queued { batch_max: count / 2, ..queued }));
-            }
-            Refusal::TooLarge | Refusal::Records(_) | Refusal::ForGood => {
-                ended.extend(self.end_all(End::NotWritten));
-            }
-        }
-    }
-
-    fn end_all(self, end: impl Fn(Cause) -> End) -> impl Iterator<Item = Ended<T>> {
-        let end = end(self.cause());
-        self.records.into_iter().map(move |queued| queued.end(end))
-    }
-
-    fn cause(&self) -> Cause {
-        self.last_error.map_or(Cause::TimedOut(None), Cause::Code)
-    }
-
-    fn into_records(self) -> impl Iterator<Item = Queued<T>> {
-        let last_error = self.last_error;
-        self.records.into_iter().map(move |queued| Queued { last_error: last_error.or(queued.last_error), ..queued })
-    }
-
-    /// Returns whether the time of all its records is over.
-    fn is_over(&self, now: Instant) -> bool {
-        !self.is_on_wire && self.last_by().is_none_or(|by| by <= now)
-    }
-
-    fn last_by(&self) -> Option<Instant> {
-        self.records.iter().map(|queued| queued.by).max()
-    }
-}
-
-// === impl Queued ===
-
-impl<T> Queued<T> {
-    fn end(self, end: End) -> Ended<T> {
-        Ended { item: self.item, attempts: self.attempts, end }
-    }
 }
 
 #[cfg(test)]

@@ -71,9 +71,10 @@ impl Log {
         }
         let offset = |offset: usize| Some(i64::try_from(offset).unwrap());
         if let Some(known) = self.producers.get(&request.producer) {
-            let same = known.batches.iter().find(|(first, count, _)| {
-                (*first, *count) == (request.sequence, request.items.len())
-            });
+            let same = known
+                .batches
+                .iter()
+                .find(|(first, count, _)| (*first, *count) == (request.sequence, request.items.len()));
             if let Some((_, _, at)) = same {
                 return (0, offset(*at), Vec::new());
             }
@@ -136,7 +137,9 @@ impl Run {
 
     fn withdraw(&mut self) {
         let nth = self.random.random_range(0..self.waiting.len().max(1));
-        let Some((place, item)) = self.waiting.iter().nth(nth).map(|(place, item)| (*place, *item)) else { return };
+        let Some((place, item)) = self.waiting.iter().nth(nth).map(|(place, item)| (*place, *item)) else {
+            return;
+        };
         if let Some(taken) = self.bench.partition.withdraw(place) {
             assert_eq!(taken, item);
             assert!(!self.ends.contains_key(&item) && self.withdrawn.insert(item));
@@ -177,8 +180,7 @@ impl Run {
             code = [NOT_LEADER, TIMED_OUT, 20][usize::try_from(fault).unwrap() - 3];
         }
         let base_offset = offset.filter(|_| code == 0);
-        let answer =
-            Answer { code: ErrorCode::new(code), base_offset, append_ms: None, refused: &refused };
+        let answer = Answer { code: ErrorCode::new(code), base_offset, append_ms: None, refused: &refused };
         self.bench.partition.answered(request.number, &answer, self.bench.now, &mut self.bench.ended);
     }
 
