@@ -11,7 +11,10 @@
 //!                                         -> dropped: leaves the line
 //! ```
 //! A stream holds at most as much of a pool as is free, a connection three times that (the dynamic thresholds of
-//! `pipeline/budget.rs`); one message is always fair.
+//! `pipeline/budget.rs`); one message is always fair, and so is a connection's equal share. Who asks for no more than that and finds no
+//! room has bodies give way that do not become whole, and a place in a full line.
+
+mod unfinished;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,10 +22,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::timeout,
+};
+
+pub use self::unfinished::GIVES_WAY_AFTER;
+use self::unfinished::Unfinished;
 
 /// The largest body that counts as small, in bytes: HTTP/2's own default window.
 const SMALL_BYTES_MAX: usize = 65_536;
@@ -34,6 +44,8 @@ const PARTS: usize = 8;
 const STREAM_FACTOR: usize = 1;
 /// How many times as much as is free one connection may hold.
 const CONNECTION_FACTOR: usize = 3;
+/// How often who is within its share looks again for bodies that have to give way.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What bytes are taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +79,21 @@ pub struct Permit {
     bytes: usize,
 }
 
+/// Hears that a body has to give way; dropped once the body is whole.
+#[derive(Debug)]
+pub struct GivesWay {
+    pool: Arc<Pool>,
+    number: u64,
+    asked: oneshot::Receiver<()>,
+}
+
 /// More requests wait for memory than may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyWait;
 
+/// One pool of the budget.
 #[derive(Debug)]
-struct Pool {
+pub struct Pool {
     bytes_max: usize,
     waiting_max: usize,
     state: Mutex<State>,
@@ -85,6 +106,7 @@ struct State {
     by_stream: HashMap<u64, usize>,
     by_connection: HashMap<u64, usize>,
     waiting: VecDeque<Waiter>,
+    unfinished: Unfinished,
     next: u64,
 }
 
@@ -116,13 +138,16 @@ impl Memory {
         Arc::new(Self { pools, streams: AtomicU64::default() })
     }
 
-    /// Takes the bytes of a body, before it is read.
+    /// Takes the bytes of a body, before it is read; it may have to give way until it is whole.
     ///
     /// # Errors
     /// Where too many wait already.
-    pub async fn body(&self, owner: Owner, bytes: usize) -> Result<Permit, TooManyWait> {
+    pub async fn body(&self, owner: Owner, bytes: usize) -> Result<(Permit, GivesWay), TooManyWait> {
         let kind = if bytes <= SMALL_BYTES_MAX { Kind::SmallBody } else { Kind::LargeBody };
-        self.pool(kind).take(owner, bytes.max(BODY_BYTES_MIN)).await
+        let permit = self.pool(kind).take(owner, bytes.max(BODY_BYTES_MIN)).await?;
+        let pool = Arc::clone(&permit.pool);
+        let (number, asked) = pool.state.lock().unfinished.begin(owner.connection, permit.bytes);
+        Ok((permit, GivesWay { pool, number, asked }))
     }
 
     /// Takes the bytes that a body may unpack to, before it is unpacked.
@@ -192,25 +217,44 @@ impl Owner {
 
 impl Pool {
     async fn take(self: &Arc<Self>, owner: Owner, bytes: usize) -> Result<Permit, TooManyWait> {
-        let (number, granted) = {
+        let (number, mut granted, is_within_share) = {
             let mut state = self.state.lock();
             // Nobody who waits is passed by.
             if state.waiting.is_empty() && self.fits(&state, bytes) && self.is_fair(&state, owner, bytes) {
                 return Ok(self.grant(&mut state, owner, bytes));
             }
-            if state.waiting.len() >= self.waiting_max {
+            let is_within_share = self.is_within_share(&state, owner, bytes);
+            if state.waiting.len() >= self.waiting_max && !(is_within_share && state.displace(owner)) {
                 return Err(TooManyWait);
             }
             let (grant, granted) = oneshot::channel();
             let number = state.next;
             state.next += 1;
             state.waiting.push_back(Waiter { number, bytes, owner, grant });
-            (number, granted)
+            (number, granted, is_within_share)
         };
         let _place = Place { pool: self, number };
         // Those who wait may be waiting for their own alone.
         self.serve();
-        granted.await.map_err(|_| TooManyWait)
+        if !is_within_share {
+            return granted.await.map_err(|_| TooManyWait);
+        }
+        loop {
+            match granted.try_recv() {
+                Ok(permit) => return Ok(permit),
+                Err(TryRecvError::Closed) => return Err(TooManyWait),
+                Err(TryRecvError::Empty) => self.have_others_give_way(bytes),
+            }
+            if let Ok(granted) = timeout(LOOK, &mut granted).await {
+                return granted.map_err(|_| TooManyWait);
+            }
+        }
+    }
+
+    fn have_others_give_way(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        let State { taken, by_connection, unfinished, .. } = &mut *state;
+        unfinished.give_way(taken.saturating_add(bytes).saturating_sub(self.bytes_max), by_connection);
     }
 
     fn fits(&self, state: &State, bytes: usize) -> bool {
@@ -225,7 +269,16 @@ impl Pool {
         let is_within = |held: Option<&usize>, factor: usize| {
             held.is_none_or(|held| held.saturating_add(bytes) <= free.saturating_mul(factor))
         };
-        is_within(of_stream, STREAM_FACTOR) && is_within(of_connection, CONNECTION_FACTOR)
+        let is_fair = is_within(of_stream, STREAM_FACTOR) && is_within(of_connection, CONNECTION_FACTOR);
+        is_fair || self.is_within_share(state, owner, bytes)
+    }
+
+    /// Returns whether a connection would hold no more than each does if all of them hold the same.
+    fn is_within_share(&self, state: &State, owner: Owner, bytes: usize) -> bool {
+        let Some(connection) = owner.connection else { return false };
+        let held = state.by_connection.get(&connection);
+        let share = self.bytes_max / (state.by_connection.len() + 1);
+        held.is_none_or(|held| held.saturating_add(bytes) <= share)
     }
 
     fn grant(self: &Arc<Self>, state: &mut State, owner: Owner, bytes: usize) -> Permit {
@@ -276,6 +329,20 @@ impl Pool {
     }
 }
 
+impl State {
+    /// Takes the last place in the line from another connection, from the one that has most; returns whether one has several.
+    fn displace(&mut self, owner: Owner) -> bool {
+        let mut places: HashMap<Option<u64>, (usize, usize)> = HashMap::new();
+        for (index, waiter) in self.waiting.iter().enumerate() {
+            let (count, last) = places.entry(waiter.owner.connection).or_default();
+            (*count, *last) = (*count + 1, index);
+        }
+        places.remove(&owner.connection);
+        let most = places.into_values().max().filter(|(count, _)| *count > 1);
+        most.and_then(|(_, last)| self.waiting.remove(last)).is_some()
+    }
+}
+
 fn give_back(holders: &mut HashMap<u64, usize>, number: Option<u64>, bytes: usize) {
     let Some(number) = number else { return };
     if let Some(held) = holders.get_mut(&number) {
@@ -289,6 +356,23 @@ fn give_back(holders: &mut HashMap<u64, usize>, number: Option<u64>, bytes: usiz
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.pool.state.lock().waiting.retain(|waiter| waiter.number != self.number);
+    }
+}
+
+// === impl GivesWay ===
+
+impl GivesWay {
+    /// Waits until the body has to give way; for ever, if it need not.
+    pub async fn asked(&mut self) {
+        if (&mut self.asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for GivesWay {
+    fn drop(&mut self) {
+        self.pool.state.lock().unfinished.end(self.number);
     }
 }
 

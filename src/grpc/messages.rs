@@ -11,7 +11,7 @@ use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
-use super::memory::{Memory, Owner, Permit, TooManyWait};
+use super::memory::{GIVES_WAY_AFTER, Memory, Owner, Permit, TooManyWait};
 use crate::failure::{Failure, Reason};
 
 /// A flag and four bytes of length stand before each message.
@@ -111,12 +111,12 @@ impl Messages {
             return Err(Failure::new(Reason::RecordTooLarge, sentence));
         }
         let before = Instant::now();
-        let permit =
+        let (permit, mut gives_way) =
             granted(&self.reading, self.deadline, self.reading.memory.body(self.owner, length)).await?;
         // The caller was held back by us meanwhile.
         let by = by + before.elapsed();
         let mut bytes = Vec::with_capacity(length);
-        self.within(by, async |messages: &mut Self| {
+        let reading = self.within(by, async |messages: &mut Self| {
             while bytes.len() < length {
                 messages.must_have_more().await?;
                 let more = messages.rest.len().min(length - bytes.len());
@@ -124,8 +124,13 @@ impl Messages {
                 messages.rest.advance(more);
             }
             Ok(())
-        })
-        .await?;
+        });
+        tokio::select! {
+            biased;
+            read = reading => read?,
+            () = gives_way.asked() => return Err(gave_way()),
+        }
+        drop(gives_way);
         let message = Message { bytes, _permit: permit };
         if !is_packed {
             return Ok((message, by));
@@ -233,19 +238,24 @@ async fn unpacked(
 }
 
 /// Waits for memory, at most until the deadline.
-pub(super) async fn granted(
+pub(super) async fn granted<T>(
     reading: &Reading,
     deadline: Option<Instant>,
-    asked: impl Future<Output = Result<Permit, TooManyWait>>,
-) -> Result<Permit, Failure> {
+    asked: impl Future<Output = Result<T, TooManyWait>>,
+) -> Result<T, Failure> {
     let by = Instant::now() + reading.memory_wait_max;
     let is_callers = deadline.is_some_and(|deadline| deadline < by);
     match timeout_at(deadline.map_or(by, |deadline| deadline.min(by)), asked).await {
-        Ok(Ok(permit)) => Ok(permit),
+        Ok(Ok(granted)) => Ok(granted),
         Ok(Err(TooManyWait)) => Err(full("too many requests wait for memory already")),
         Err(_) if is_callers => Err(late("the deadline passed before there was memory for the request")),
         Err(_) => Err(full("there was no memory for the request in time")),
     }
+}
+
+fn gave_way() -> Failure {
+    let sentence = "the request was not whole after {} ms, and gave way to others that waited for its memory";
+    full(&sentence.replace("{}", &GIVES_WAY_AFTER.as_millis().to_string()))
 }
 
 fn late(sentence: impl Into<String>) -> Failure {

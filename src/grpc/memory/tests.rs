@@ -5,7 +5,7 @@ use super::*;
 const MIB: usize = 1 << 20;
 
 /// Polls once; the permit where it was granted.
-async fn at_once(taking: impl Future<Output = Result<Permit, TooManyWait>>) -> Option<Permit> {
+async fn at_once<T>(taking: impl Future<Output = Result<T, TooManyWait>>) -> Option<T> {
     let mut taking = pin!(taking);
     std::future::poll_fn(|context| match taking.as_mut().poll(context) {
         Poll::Ready(permit) => Poll::Ready(permit.ok()),
@@ -120,4 +120,48 @@ async fn what_is_not_needed_is_given_back() {
     assert_eq!(memory.taken(), (MIB, 0));
     drop(permit);
     assert_eq!(memory.taken(), (0, 0));
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_become_whole_give_way_to_a_connection_that_has_none() {
+    let memory = memory();
+    let mut held = Vec::new();
+    for connection in 0..200 {
+        let owner = Owner::of_call(Some(connection));
+        while let Some(body) = at_once(memory.body(owner, SMALL_BYTES_MAX)).await {
+            held.push(body);
+        }
+    }
+    let begun = tokio::time::Instant::now();
+    let mut newcomer = Box::pin(memory.body(Owner::of_call(Some(1_000)), SMALL_BYTES_MAX));
+    assert!(at_once(newcomer.as_mut()).await.is_none(), "there is no room");
+    let (permits, mut give_way): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+    let mut permits: Vec<_> = permits.into_iter().map(Some).collect();
+    let asked = async {
+        let asked = give_way.iter_mut().map(|gives_way| Box::pin(gives_way.asked()));
+        futures_util::future::select_all(asked).await.1
+    };
+    let place = tokio::select! {
+        place = asked => place,
+        _ = newcomer.as_mut() => unreachable!("there is no room"),
+    };
+    assert!(begun.elapsed() >= GIVES_WAY_AFTER, "they had their time");
+    permits[place] = None;
+    assert!(newcomer.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_full_line_has_a_place_for_a_connection_that_waits_for_none() {
+    let (memory, rude) = (memory(), Owner::of_call(Some(1)));
+    let _all = memory.body(rude, 24 * MIB).await.unwrap();
+    let mut line: Vec<_> = (0..8).map(|_| Box::pin(memory.body(rude, 4 * MIB))).collect();
+    for waiter in &mut line {
+        assert!(at_once(waiter.as_mut()).await.is_none());
+    }
+    assert_eq!(memory.body(rude, 4 * MIB).await.err(), Some(TooManyWait));
+    let mut good = Box::pin(memory.body(Owner::of_call(Some(2)), 4 * MIB));
+    assert!(at_once(good.as_mut()).await.is_none(), "it waits");
+    let displaced = line.pop().unwrap();
+    assert_eq!(displaced.await.err(), Some(TooManyWait), "the last of the rude one's places");
+    assert_eq!(memory.taken().1, 8);
 }

@@ -20,6 +20,7 @@ use crate::client::{READY, connect, over_tls, run, send, text};
 crate::tests!(
     messages_that_unpack_into_many_parts,
     calls_without_their_last_byte,
+    small_calls_without_their_last_byte,
     streams_that_do_nothing,
     frames_without_records,
     connections_that_say_nothing,
@@ -239,6 +240,16 @@ fn calls_without_their_last_byte() {
     let cut = whole.slice(..whole.len() - 1);
     let address = sidecar.grpc_address();
     beside(&sidecar, "unfinished bodies", |over| hold_calls(&address, over, raw::SEND, (3, 100), &cut));
+}
+
+fn small_calls_without_their_last_byte() {
+    let sidecar = ready();
+    let whole = raw::framed(&vec![0; 60_000], false);
+    let cut = whole.slice(..whole.len() - 1);
+    let address = sidecar.grpc_address();
+    beside(&sidecar, "unfinished small bodies", |over| {
+        hold_calls(&address, over, raw::SEND, (200, 10), &cut);
+    });
 }
 
 fn streams_that_do_nothing() {
