@@ -31,7 +31,6 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::unfinished::GIVES_WAY_AFTER;
 use self::unfinished::Unfinished;
 
 /// The largest body that counts as small, in bytes: HTTP/2's own default window.

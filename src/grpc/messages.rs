@@ -11,7 +11,7 @@ use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
-use super::memory::{GIVES_WAY_AFTER, Memory, Owner, Permit, TooManyWait};
+use super::memory::{Memory, Owner, Permit, TooManyWait};
 use crate::failure::{Failure, Reason};
 
 /// A flag and four bytes of length stand before each message.
@@ -254,8 +254,7 @@ pub(super) async fn granted<T>(
 }
 
 fn gave_way() -> Failure {
-    let sentence = "the request was not whole after {} ms, and gave way to others that waited for its memory";
-    full(&sentence.replace("{}", &GIVES_WAY_AFTER.as_millis().to_string()))
+    full("the request did not become whole, and gave way to others that waited for its memory")
 }
 
 fn late(sentence: impl Into<String>) -> Failure {

@@ -145,7 +145,7 @@ async fn bodies_that_do_not_become_whole_give_way_to_a_connection_that_has_none(
         place = asked => place,
         _ = newcomer.as_mut() => unreachable!("there is no room"),
     };
-    assert!(begun.elapsed() >= GIVES_WAY_AFTER, "they had their time");
+    assert!(begun.elapsed() >= unfinished::GIVES_WAY_AFTER, "they had their time");
     permits[place] = None;
     assert!(newcomer.await.is_ok());
 }

@@ -8,8 +8,10 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// How long a body may take before it gives way to others.
-pub const GIVES_WAY_AFTER: Duration = Duration::from_millis(100);
+/// How long a small body may take before it gives way to others.
+pub(super) const GIVES_WAY_AFTER: Duration = Duration::from_millis(100);
+/// A larger one has a millisecond more for each so many bytes: 4 MB within a second.
+const BYTES_A_MS: usize = 4_096;
 
 /// The bodies of a pool that are not whole.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ impl Unfinished {
     /// Asks as many bodies to give way as hold so many bytes: of the connections that hold most first, the oldest of each first.
     pub(super) fn give_way(&mut self, bytes: usize, held: &HashMap<u64, usize>) {
         let held = |body: &Body| body.connection.and_then(|connection| held.get(&connection)).copied();
-        let is_old = |body: &Body| body.since.elapsed() >= GIVES_WAY_AFTER;
+        let is_old = |body: &Body| body.since.elapsed() >= time_of(body.bytes);
         let old = self.bodies.iter().filter(|(_, body)| is_old(body));
         let mut old: Vec<_> = old.map(|(number, body)| (held(body), *number, body.bytes)).collect();
         old.sort_unstable_by_key(|(held, number, _)| (std::cmp::Reverse(*held), *number));
@@ -60,4 +62,8 @@ impl Unfinished {
             }
         }
     }
+}
+
+fn time_of(bytes: usize) -> Duration {
+    GIVES_WAY_AFTER + Duration::from_millis(u64::try_from(bytes / BYTES_A_MS).unwrap_or(u64::MAX))
 }
